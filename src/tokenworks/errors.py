@@ -1,0 +1,71 @@
+"""Every error that Tokenworks raises for a person to read.
+
+    TokenworksError
+    ├── ConfigError              a setting that is unknown, malformed or contradictory
+    ├── ModelError
+    │   ├── ModelNotFound        no model of this name, or not pulled yet
+    │   ├── ModelFileError       a file that is truncated, hostile or not supported
+    │   └── DownloadError        no network, no space, wrong checksum
+    ├── RequestError             the caller's request cannot be served as it is (HTTP 4xx)
+    │   ├── ContextLengthError   more tokens than the model or its memory holds
+    │   └── QueueFullError       too many requests wait; carries `retry_after_s`
+    └── EngineError              the engine worker cannot be reached or started
+
+A message says what was wrong with which value; `hint` says what to do next, often a command.
+"""
+
+
+class TokenworksError(Exception):
+    """Base of the tree: `str()` gives the message, then `hint: …` on its own line."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n\nhint: {self.hint}" if self.hint else self.message
+
+
+class ConfigError(TokenworksError):
+    """A setting is unknown, has a bad value or contradicts another."""
+
+
+class ModelError(TokenworksError):
+    """Something about a model."""
+
+
+class ModelNotFound(ModelError):  # noqa: N818  (reads as the fact it states)
+    """No model of this name is known, or it has not been pulled."""
+
+
+class ModelFileError(ModelError):
+    """A model file is truncated, hostile or not supported."""
+
+
+class DownloadError(ModelError):
+    """A model could not be fetched."""
+
+
+class RequestError(TokenworksError):
+    """A request that cannot be served as it is. `param` names the field at fault."""
+
+    def __init__(self, message: str, *, hint: str | None = None, param: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.param = param
+
+
+class ContextLengthError(RequestError):
+    """Prompt and answer together exceed what the model or its memory holds."""
+
+
+class QueueFullError(RequestError):
+    """Too many requests wait already; try again after `retry_after_s` seconds."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class EngineError(TokenworksError):
+    """The engine worker cannot be started or reached."""

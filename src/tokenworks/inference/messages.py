@@ -1,0 +1,97 @@
+"""What an engine worker and its client say to each other: msgpack, tokens only, never text.
+
+On the socket each message is a 4-byte big-endian length, then its msgpack. A message carries its type
+in the field `type`.
+"""
+
+from typing import Literal
+
+import msgspec
+
+FinishReason = Literal["stop", "length"]
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True):
+    """How tokens are chosen. The same seed, prompt and model give the same tokens, always.
+
+    `temperature` 0 is greedy. `top_k` 0, `top_p` 1 and `min_p` 0 switch those filters off.
+    `logprobs` is the number of alternatives to report per token; None reports nothing.
+    """
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int = 0
+    stop_tokens: tuple[int, ...] = ()
+    logprobs: int | None = None
+
+
+class Generate(msgspec.Struct, frozen=True, kw_only=True, tag="generate", tag_field="type"):
+    """Continue `prompt`. `generated` holds tokens of this very answer that were already delivered
+    (by a worker that died): they count towards `max_tokens` and are not sent again.
+    """
+
+    request_id: str
+    prompt: list[int]
+    sampling: Sampling
+    generated: list[int] = []
+
+
+class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel", tag_field="type"):
+    """Forget this request; nothing more is sent for it. Unknown ids are ignored."""
+
+    request_id: str
+
+
+class Alternative(msgspec.Struct, frozen=True, array_like=True):
+    token: int
+    logprob: float
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One generated token. `logprob` and `alternatives` come only if asked for.
+
+    `finish_reason` is set on a request's last token. A stop token ends with "stop" and is itself
+    delivered (the client does not show it).
+    """
+
+    request_id: str
+    token: int
+    finish_reason: FinishReason | None = None
+    logprob: float | None = None
+    alternatives: tuple[Alternative, ...] = ()
+    cached_tokens: int | None = None  # on the first token: prompt tokens whose KV was reused
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step", tag_field="type"):
+    """The tokens that one forward produced, and the engine's load after it."""
+
+    tokens: list[Token]
+    running: int
+    waiting: int
+    pages_used: int
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused", tag_field="type"):
+    """This request was not admitted. `queue_full` carries `retry_after_s`."""
+
+    request_id: str
+    reason: Literal["queue_full", "too_long", "invalid"]
+    message: str
+    retry_after_s: float | None = None
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready", tag_field="type"):
+    """First message of a worker: what it serves and on what."""
+
+    model: str
+    executor: str  # for people, e.g. "native avx2, 2 threads"
+    context_length: int
+    pages_total: int
+    max_sequences: int
+
+
+ToWorker = Generate | Cancel
+FromWorker = Ready | Step | Refused
