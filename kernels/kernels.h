@@ -1,0 +1,45 @@
+// The table of kernels that each instruction-set path fills in.
+//
+// Every kernel computes each output element by one fixed order of additions, whatever the number of rows
+// it is called with: that is what makes answers independent of the batch.
+#pragma once
+#include "layout.h"
+
+namespace tokenworks {
+
+struct Kernels {
+    const char* name;
+    bool (*supported)();
+
+    // out[row * stride + i] (= or +=) sum over inputs of w[i] * in[row], for the rows of panels [begin, end).
+    // `out` points at row 0, output 16 * begin.
+    void (*product)(const Matrix& w, int begin, int end, const Activations& in, int rows, float* out,
+                    size_t stride, bool accumulate);
+    // y = x / rms(x) * weight
+    void (*rms_norm)(const float* x, const float* weight, float epsilon, int size, float* y);
+    // One row to int8 groups; `size` is a multiple of 32.
+    void (*quantise)(const float* x, int size, const Activations& out);
+    // gate = silu(gate) * up; `size` is a multiple of 16.
+    void (*silu_multiply)(float* gate, const float* up, int size);
+    // Rotate the pairs (x[i], x[i + half]); cosine and sine have `half` entries.
+    void (*rotate)(float* x, const float* cosine, const float* sine, int half);
+    void (*to_half)(const float* x, uint16_t* y, int size);
+    // Softmax attention of up to `kQueryTile` queries of one KV head over the sequence's pages.
+    // `scratch` holds kQueryTile * (tokens rounded up to 16) floats.
+    void (*attend)(const Query* queries, int count, const KeyValues& kv, int kv_head, const int32_t* pages,
+                   float* scratch);
+};
+
+constexpr int kQueryTile = 4;
+
+extern const Kernels kPortableKernels;
+#if defined(__x86_64__)
+extern const Kernels kAvx2Kernels;
+extern const Kernels kAvx512VnniKernels;
+#endif
+
+// Best first; the portable path is last and always supported.
+extern const Kernels* const kAllKernels[];
+extern const int kNumKernels;
+
+}  // namespace tokenworks

@@ -1,0 +1,14 @@
+#include "kernels.h"
+#include "simd_avx2.h"
+
+namespace tokenworks::avx2 {
+#include "kernels.inl"
+static bool supported() {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+}  // namespace tokenworks::avx2
+
+namespace tokenworks {
+const Kernels kAvx2Kernels = {"avx2",          avx2::supported,     avx2::product, avx2::rms_norm, avx2::quantise,
+                              avx2::silu_multiply, avx2::rotate, avx2::to_half, avx2::attend};
+}

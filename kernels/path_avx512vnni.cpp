@@ -1,0 +1,17 @@
+#include "kernels.h"
+#include "simd_avx512.h"
+
+namespace tokenworks::avx512vnni {
+#include "kernels.inl"
+static bool supported() {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+}  // namespace tokenworks::avx512vnni
+
+namespace tokenworks {
+const Kernels kAvx512VnniKernels = {
+    "avx512vnni",           avx512vnni::supported, avx512vnni::product,       avx512vnni::rms_norm,
+    avx512vnni::quantise, avx512vnni::silu_multiply, avx512vnni::rotate, avx512vnni::to_half, avx512vnni::attend};
+}

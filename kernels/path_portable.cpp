@@ -1,0 +1,20 @@
+#include "kernels.h"
+#include "simd_portable.h"
+
+namespace tokenworks::portable {
+#include "kernels.inl"
+static bool supported() { return true; }
+}  // namespace tokenworks::portable
+
+namespace tokenworks {
+const Kernels kPortableKernels = {
+    "portable",         portable::supported,     portable::product, portable::rms_norm,
+    portable::quantise, portable::silu_multiply, portable::rotate,  portable::to_half, portable::attend};
+
+const Kernels* const kAllKernels[] = {
+#if defined(__x86_64__)
+    &kAvx512VnniKernels, &kAvx2Kernels,
+#endif
+    &kPortableKernels};
+const int kNumKernels = sizeof kAllKernels / sizeof kAllKernels[0];
+}  // namespace tokenworks

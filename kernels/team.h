@@ -1,0 +1,43 @@
+// A persistent team of threads that runs one function at a time, all threads together (SPMD).
+//
+// Threads spin a little between and inside runs, since a decode step has ~150 barriers; after that they yield
+// inside a run (so that an oversubscribed machine still makes progress) and sleep between runs.
+#pragma once
+#include <atomic>
+#include <functional>
+#include <thread>
+#include <vector>
+
+namespace tokenworks {
+
+class Team {
+public:
+    explicit Team(int threads);
+    ~Team();
+    Team(const Team&) = delete;
+    Team& operator=(const Team&) = delete;
+
+    int size() const { return size_; }
+    // Calls task(thread) on every thread of the team, the caller being thread 0; returns when all are done.
+    void run(const std::function<void(int)>& task);
+    // Inside a run: waits until every thread of the team has arrived.
+    void barrier();
+
+private:
+    void serve(int thread);
+
+    const int size_;
+    const std::function<void(int)>* task_ = nullptr;
+    alignas(64) std::atomic<uint32_t> generation_{0};
+    alignas(64) std::atomic<int> arrived_{0};
+    alignas(64) std::atomic<uint32_t> phase_{0};
+    std::atomic<bool> stop_{false};
+    std::vector<std::thread> threads_;
+};
+
+// Hands out work items of one operation; reset before each run.
+struct alignas(64) Cursor {
+    std::atomic<int> next{0};
+};
+
+}  // namespace tokenworks
