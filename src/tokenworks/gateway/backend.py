@@ -1,15 +1,15 @@
 """The boundary between the gateway and whoever answers: one request in, a stream of text out."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenLogprob:
-    """A token as text and raw bytes (a token may be part of a character), with its natural-log probability."""
+    """A token with its natural-log probability; its bytes may be only a part of a character."""
 
     text: str
     raw: bytes
@@ -26,7 +26,7 @@ class Completion:
 
     request_id: str
     model: str
-    messages: list[dict[str, Any]] | None = None
+    messages: list[dict[str, str]] | None = None
     prompt: str | list[int] | None = None
     max_tokens: int | None = None
     temperature: float = 1.0
@@ -49,10 +49,12 @@ class Usage:
 class Chunk:
     """A piece of an answer. `text` never ends inside a character and may be empty.
 
-    The last chunk, and only it, has `finish_reason` and `usage`.
+    The last chunk, and only it, has `finish_reason` and `usage`. `tokens` is how many generated
+    tokens this piece accounts for (several while characters or stop strings were incomplete).
     """
 
     text: str
+    tokens: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
@@ -60,23 +62,32 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendStatus:
-    """`state` is what a person wants to know; `details` goes to `/health` and `/metrics`."""
+    """`state` and `reason` are for people; `details` goes to `/health` and `/metrics`."""
 
     state: Literal["starting", "ready", "restarting", "failed", "stopped"]
+    reason: str = ""
     details: dict[str, float | int | str] = field(default_factory=dict)
 
 
 class Backend(Protocol):
-    """Who answers a request: this machine's engine worker; later, other nodes and clouds."""
+    """Who answers a request: this machine's engine worker; later, other nodes and clouds.
+
+    `start` returns once requests can be answered, or raises EngineError. After `close`, which may
+    be called at any time, running streams end with EngineError.
+    """
 
     @property
     def models(self) -> tuple[str, ...]: ...
 
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
     def status(self) -> BackendStatus: ...
 
-    def stream(self, request: Completion) -> AsyncIterator[Chunk]:
+    def stream(self, request: Completion) -> AsyncGenerator[Chunk, None]:
         """Answer. Raises RequestError before the first chunk if the request cannot be served.
 
-        Closing the iterator early cancels the work behind it.
+        Closing the generator early cancels the work behind it.
         """
         ...

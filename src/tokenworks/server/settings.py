@@ -32,8 +32,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(f"drain_seconds {self.drain_seconds:g} is not between 0 and 3600")
         if self.max_body_bytes < 1024:
             raise ConfigError(f"max_body_bytes {self.max_body_bytes} is less than 1024")
-        if not 8 <= self.max_nesting <= 500:
-            raise ConfigError(f"max_nesting {self.max_nesting} is not between 8 and 500")
+        if not 8 <= self.max_nesting <= 200:
+            raise ConfigError(f"max_nesting {self.max_nesting} is not between 8 and 200")
         for origin in self.allowed_origins:
             _check_origin(origin)
         if not is_loopback(self.host) and not self.api_key_file:

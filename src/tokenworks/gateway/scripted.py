@@ -1,0 +1,65 @@
+"""The fake backend: tells a script, with delays and faults on demand."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+
+from tokenworks.gateway.backend import BackendStatus, Chunk, Completion, TokenLogprob, Usage
+
+
+class ScriptedBackend:
+    """Every piece of the script is one token. Stop strings and sampling are not honoured.
+
+    `fault` is raised before piece number `fault_at`. The counters say what really happened.
+    """
+
+    def __init__(
+        self,
+        script: Sequence[str] = ("Hello", ", ", "world", "!"),
+        *,
+        model: str = "scripted",
+        delay_s: float = 0.0,
+        fault: Exception | None = None,
+        fault_at: int = 0,
+    ) -> None:
+        self.models = (model,)
+        self.requests: list[Completion] = []
+        self.faults_fired = self.completed = self.closed_early = 0
+        self._script, self._delay_s = tuple(script), delay_s
+        self._fault, self._fault_at = fault, fault_at
+        self._status = BackendStatus(state="ready")
+
+    async def start(self) -> None:
+        self._status = BackendStatus(state="ready")
+
+    async def close(self) -> None:
+        self._status = BackendStatus(state="stopped")
+
+    def status(self) -> BackendStatus:
+        return self._status
+
+    async def stream(self, request: Completion) -> AsyncGenerator[Chunk, None]:
+        self.requests.append(request)
+        limit = len(self._script) if request.max_tokens is None else request.max_tokens
+        pieces = self._script[:limit]
+        try:
+            for index, piece in enumerate(pieces):
+                await asyncio.sleep(self._delay_s)
+                if self._fault is not None and index == self._fault_at:
+                    self.faults_fired += 1
+                    raise self._fault
+                yield Chunk(text=piece, tokens=1, logprobs=_logprobs(piece, request.logprobs))
+            self.completed += 1
+        except (GeneratorExit, asyncio.CancelledError):
+            self.closed_early += 1
+            raise
+        cut = len(pieces) < len(self._script)
+        usage = Usage(prompt_tokens=1, completion_tokens=len(pieces))
+        yield Chunk(text="", finish_reason="length" if cut else "stop", usage=usage)
+
+
+def _logprobs(piece: str, wanted: int | None) -> tuple[TokenLogprob, ...]:
+    if wanted is None:
+        return ()
+    token = TokenLogprob(text=piece, raw=piece.encode(), logprob=-0.5)
+    others = [TokenLogprob(text=f"{n}", raw=b"%d" % n, logprob=-1.0 - n) for n in range(1, wanted)]
+    return (TokenLogprob(text=piece, raw=token.raw, logprob=-0.5, alternatives=(token, *others)),)

@@ -1,0 +1,116 @@
+"""Reads a request's body: bounded in bytes, time and nesting, and strictly JSON."""
+
+import asyncio
+import json
+from typing import NoReturn
+
+from starlette.requests import ClientDisconnect, Request
+
+from tokenworks.errors import RequestError
+from tokenworks.server.guard import ClientGone
+from tokenworks.server.replies import refuse
+from tokenworks.server.settings import ServerSettings
+
+_READ_SECONDS = 60.0
+_LARGE_BYTES = 64 * 1024
+_ONE_KIND_OF_BRACKET = bytes.maketrans(b"{}", b"[]")
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+async def read_object(request: Request, settings: ServerSettings) -> dict[str, object]:
+    """The JSON object in the body. Raises HttpRefusal (408, 413) and RequestError (400)."""
+    try:
+        async with asyncio.timeout(_READ_SECONDS):
+            body = await _read(request, settings.max_body_bytes)
+    except TimeoutError:
+        raise refuse(
+            408, "body_too_slow", f"The body did not arrive within {_READ_SECONDS:g} s"
+        ) from None
+    except ClientDisconnect:
+        raise ClientGone from None
+    if len(body) < _LARGE_BYTES:
+        return parse_object(body, settings.max_nesting)
+    return await asyncio.to_thread(parse_object, body, settings.max_nesting)
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:20]) > limit:
+        _too_large(limit)
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            _too_large(limit)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _too_large(limit: int) -> NoReturn:
+    raise refuse(
+        413,
+        "body_too_large",
+        f"The body is larger than {limit} bytes. Send less text, or raise max_body_bytes",
+        connection="close",
+    )
+
+
+def parse_object(body: bytes, max_nesting: int) -> dict[str, object]:
+    """Parse strict JSON: UTF-8, no NaN or Infinity, no name twice in one object, an object on top.
+
+    Raises RequestError saying what is wrong and where.
+    """
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RequestError(f"The body is not UTF-8: bad byte at offset {error.start}") from None
+    if deeper_than(body, max_nesting):
+        raise RequestError(f"The body is nested deeper than {max_nesting} levels")
+    try:
+        value = json.loads(text, parse_constant=_not_a_number, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        raise RequestError(
+            f"The body is not valid JSON: {error.msg} at line {error.lineno} column {error.colno}"
+        ) from None
+    except ValueError:  # a number of thousands of digits
+        raise RequestError("The body is not valid JSON: a number has too many digits") from None
+    if not isinstance(value, dict):
+        raise RequestError("The body must be a JSON object, like {…}")
+    return value
+
+
+def deeper_than(body: bytes, limit: int) -> bool:
+    """Whether brackets outside of strings are nested deeper than `limit`; never recurses.
+
+    Each round removes the innermost pairs, so valid JSON of depth d is empty after d rounds; what
+    is left after `limit` rounds with a pair in it is deeper.
+    """
+    if body.count(b"[") + body.count(b"{") <= limit:
+        return False
+    brackets = _outside_strings(body).translate(_ONE_KIND_OF_BRACKET, _NOT_BRACKETS)
+    for _ in range(limit):
+        brackets = brackets.replace(b"[]", b"")
+    # Brackets without a partner are no JSON, but the parser would go that deep to find out.
+    return b"[]" in brackets or brackets.count(b"[") > limit
+
+
+def _outside_strings(body: bytes) -> bytes:
+    if b"\\" in body:
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return b"".join(body.split(b'"')[::2])
+
+
+def _not_a_number(name: str) -> NoReturn:
+    raise RequestError(f"The body holds {name}, which is not JSON: send a number or leave it out")
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise RequestError(f"The body has the name {name[:100]!r} twice in one object")
+            seen.add(name)
+    return found

@@ -1,0 +1,240 @@
+"""The request parameters of the OpenAI API: which are honoured, ignored, or refused, and why.
+
+A parameter that would change the answer is never dropped silently: it is honoured, or refused with
+its name; one that is unknown is refused with the nearest known name.
+"""
+
+from difflib import get_close_matches
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from tokenworks.errors import RequestError
+
+MOST_STOPS = 16
+LONGEST_STOP = 256
+MOST_LOGPROBS = 20
+
+_NOTHING: tuple[object, ...] = (None,)
+_EMPTY: tuple[object, ...] = (None, [], {})
+
+UNSUPPORTED: dict[str, tuple[object, ...]] = {
+    "n": (None, 1),
+    "best_of": (None, 1),
+    "frequency_penalty": (None, 0, 0.0),
+    "presence_penalty": (None, 0, 0.0),
+    "repetition_penalty": (None, 1, 1.0),
+    "logit_bias": _EMPTY,
+    "tools": _EMPTY,
+    "tool_choice": (None, "none", "auto"),
+    "functions": _EMPTY,
+    "function_call": (None, "none", "auto"),
+    "response_format": (None, {"type": "text"}),
+    "modalities": (None, ["text"]),
+    "audio": _NOTHING,
+    "web_search_options": _NOTHING,
+    "reasoning_effort": (None, "none"),
+    "echo": (None, False),
+    "suffix": (None, ""),
+    "store": (None, False),
+}
+"""Parameters that are known but not supported, with the values that ask for nothing."""
+
+IGNORED = frozenset(
+    {
+        "user",
+        "metadata",
+        "service_tier",
+        "parallel_tool_calls",
+        "prediction",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "verbosity",
+    }
+)
+"""Parameters that cannot change an answer here."""
+
+_NEUTRAL_IN_MESSAGE: dict[str, tuple[object, ...]] = {
+    "refusal": _NOTHING,
+    "audio": _NOTHING,
+    "annotations": _EMPTY,
+    "function_call": _NOTHING,
+    "tool_calls": _EMPTY,
+    "reasoning_content": (None, ""),
+}
+
+
+def _text(content: object) -> object:
+    """Message content: text, or a list of text parts, which are joined."""
+    if not isinstance(content, list):
+        return content
+    texts = []
+    for index, part in enumerate(content):
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind != "text":
+            raise ValueError(f"part {index} is of type {kind!r}; only 'text' is supported")
+        if set(part) != {"type", "text"} or not isinstance(part["text"], str):
+            raise ValueError(f"part {index} must be exactly {{'type': 'text', 'text': '…'}}")
+        texts.append(part["text"])
+    return "".join(texts)
+
+
+def _stops(stop: object) -> object:
+    if stop is None:
+        return ()
+    stops = [stop] if isinstance(stop, str) else stop
+    if not isinstance(stops, list) or not all(isinstance(text, str) for text in stops):
+        raise ValueError("must be a string or a list of strings")
+    if len(stops) > MOST_STOPS:
+        raise ValueError(f"has {len(stops)} strings; at most {MOST_STOPS} are allowed")
+    if not all(0 < len(text) <= LONGEST_STOP for text in stops):
+        raise ValueError(f"each string must have 1 to {LONGEST_STOP} characters")
+    return tuple(stops)
+
+
+def _one_prompt(prompt: object) -> object:
+    """Text, token ids, or a list with one of these."""
+    if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str | list):
+        prompt = prompt[0]
+    if isinstance(prompt, str):
+        return prompt
+    if isinstance(prompt, list) and all(type(token) is int and token >= 0 for token in prompt):
+        return prompt
+    if isinstance(prompt, list) and all(isinstance(item, str | list) for item in prompt):
+        raise ValueError(f"holds {len(prompt)} prompts; send one a request")
+    raise ValueError("must be a string or a list of token ids (integers from 0)")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Message(_Strict):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[str, BeforeValidator(_text)]
+    name: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_neutral(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return {
+            name: field
+            for name, field in value.items()
+            if not (name in _NEUTRAL_IN_MESSAGE and field in _NEUTRAL_IN_MESSAGE[name])
+        }
+
+
+class StreamOptions(_Strict):
+    include_usage: bool = False
+    include_obfuscation: bool = False
+
+
+class Parameters(_Strict):
+    """What both APIs have in common."""
+
+    model: Annotated[str, Field(min_length=1, max_length=200)]
+    max_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=-1, le=2**31 - 1)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    stop: Annotated[tuple[str, ...], BeforeValidator(_stops)] = ()
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    @model_validator(mode="after")
+    def _options_need_a_stream(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options is only allowed with stream = true")
+        return self
+
+    @property
+    def include_usage(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+class ChatParameters(Parameters):
+    messages: Annotated[list[Message], Field(min_length=1)]
+    max_completion_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs is only allowed with logprobs = true")
+        if None not in (self.max_tokens, self.max_completion_tokens) and (
+            self.max_tokens != self.max_completion_tokens
+        ):
+            raise ValueError("max_tokens and max_completion_tokens differ; send one of them")
+        return self
+
+
+class CompletionParameters(Parameters):
+    prompt: Annotated[str | list[int], BeforeValidator(_one_prompt)]
+    logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
+
+
+P = TypeVar("P", bound=Parameters)
+
+
+def read_parameters(kind: type[P], body: dict[str, object]) -> P:
+    """Check a request's JSON object. Raises RequestError naming the parameter and what to change."""
+    wanted = {}
+    for name, value in body.items():
+        if name in kind.model_fields:
+            wanted[name] = value
+        elif name in UNSUPPORTED:
+            _refuse_unless_neutral(name, value)
+        elif name not in IGNORED:
+            _refuse_unknown(name, kind)
+    try:
+        return kind.model_validate(wanted)
+    except ValidationError as error:
+        raise _explained(error) from None
+
+
+def _refuse_unless_neutral(name: str, value: object) -> None:
+    if any(type(value) is type(neutral) and value == neutral for neutral in UNSUPPORTED[name]):
+        return
+    raise RequestError(
+        f"The parameter {name!r} is not supported with the value {_short(value)}",
+        hint="leave it out",
+        param=name,
+    )
+
+
+def _refuse_unknown(name: str, kind: type[Parameters]) -> None:
+    near = get_close_matches(name, {*kind.model_fields, *UNSUPPORTED, *IGNORED}, n=1)
+    raise RequestError(
+        f"Unknown parameter {_short(name)}",
+        hint=f"did you mean {near[0]!r}?" if near else "leave it out",
+        param=name if name.isascii() and len(name) <= 100 else None,
+    )
+
+
+def _explained(error: ValidationError) -> RequestError:
+    first = error.errors(include_url=False, include_context=False)[0]
+    path = ""
+    for step in first["loc"]:
+        path += f"[{step}]" if isinstance(step, int) else f".{_short(step, quoted=False)}"
+    path = path.lstrip(".")
+    text = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        return RequestError(f"The parameter {path!r} is missing", param=path)
+    if first["type"] == "extra_forbidden":
+        return RequestError(f"Unknown parameter {path!r}", hint="leave it out", param=path)
+    if not path:
+        return RequestError(text)
+    given = "" if "Value error" in first["msg"] else f" (got {_short(first['input'])})"
+    return RequestError(f"{path}: {text}{given}", param=path)
+
+
+def _short(value: object, *, quoted: bool = True) -> str:
+    """The value as the caller may read it: never long, never a lone surrogate."""
+    text = ascii(value) if quoted else ascii(value)[1:-1]
+    return text if len(text) <= 60 else f"{text[:57]}…"
