@@ -9,7 +9,9 @@
     ├── RequestError             the caller's request cannot be served as it is (HTTP 4xx)
     │   ├── ContextLengthError   more tokens than the model or its memory holds
     │   └── QueueFullError       too many requests wait; carries `retry_after_s`
-    └── EngineError              the engine worker cannot be reached or started
+    └── EngineError              the engine worker cannot be started, or computes nonsense
+        ├── EngineLost           the worker is gone; what it was answering can be resumed
+        └── UnsupportedByKernels the native kernels do not fit this model
 
 A message says what was wrong with which value; `hint` says what to do next, often a command.
 """
@@ -68,4 +70,12 @@ class QueueFullError(RequestError):
 
 
 class EngineError(TokenworksError):
-    """The engine worker cannot be started or reached."""
+    """The engine worker cannot be started, or computes nonsense."""
+
+
+class EngineLost(EngineError):  # noqa: N818  (reads as the fact it states)
+    """The engine worker is gone. Another one can resume what it was answering."""
+
+
+class UnsupportedByKernels(EngineError):  # noqa: N818  (reads as the fact it states)
+    """The native kernels do not fit this model; the reference executor may."""
