@@ -1,0 +1,95 @@
+"""Says what is in a model file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tokenworks.inference.models.gguf import GGUF, read_gguf
+from tokenworks.inference.models.gguf_values import LazyArray, MetadataValue
+from tokenworks.inference.models.llama_config import ModelConfig, load_config
+from tokenworks.inference.models.tensors import TensorType
+
+TensorClass = Literal["embedding", "output", "attention", "feed forward", "norm", "other"]
+_LONGEST_VALUE = 80
+
+
+@dataclass(frozen=True, slots=True)
+class TensorGroup:
+    """All tensors of one class and one type: how many, how many weights, how many bytes."""
+
+    tensor_class: TensorClass
+    type: TensorType
+    tensors: int
+    weights: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What `models inspect` shows. `metadata` has long values cut and arrays as their length."""
+
+    id: str
+    path: Path
+    file_bytes: int
+    licence: str | None
+    config: ModelConfig
+    groups: tuple[TensorGroup, ...]
+    metadata: Mapping[str, str]
+
+    @property
+    def weights(self) -> int:
+        """Number of weights, all tensors together."""
+        return sum(group.weights for group in self.groups)
+
+
+def inspect_file(path: Path, *, id: str, licence: str | None = None) -> Inspection:
+    """Read a model file's header. `licence` is used where the file names none.
+
+    Raises ModelFileError for a file that Tokenworks cannot run, naming why.
+    """
+    gguf = read_gguf(path)
+    try:
+        stated = gguf.metadata.get("general.license")
+        return Inspection(
+            id=id,
+            path=path,
+            file_bytes=path.stat().st_size,
+            licence=licence or (stated if isinstance(stated, str) else None),
+            config=load_config(gguf),
+            groups=_groups(gguf),
+            metadata={key: _shown(value) for key, value in gguf.metadata.items()},
+        )
+    finally:
+        gguf.close()
+
+
+def _groups(gguf: GGUF) -> tuple[TensorGroup, ...]:
+    sums: dict[tuple[TensorClass, TensorType], tuple[int, int, int]] = {}
+    for info in gguf.tensors.values():
+        key = (_tensor_class(info.name), info.type)
+        tensors, weights, nbytes = sums.get(key, (0, 0, 0))
+        here = info.nbytes // info.type.block_bytes * info.type.block_weights
+        sums[key] = (tensors + 1, weights + here, nbytes + info.nbytes)
+    largest_first = sorted(sums.items(), key=lambda item: -item[1][2])
+    return tuple(TensorGroup(*key, *total) for key, total in largest_first)
+
+
+def _tensor_class(name: str) -> TensorClass:
+    part = name.split(".")[-2] if "." in name else name
+    if part.endswith("norm"):
+        return "norm"
+    if part.startswith("attn"):
+        return "attention"
+    if part.startswith("ffn"):
+        return "feed forward"
+    if part == "token_embd":
+        return "embedding"
+    return "output" if part == "output" else "other"
+
+
+def _shown(value: MetadataValue) -> str:
+    if isinstance(value, LazyArray):
+        return f"{len(value)} × {value.type.name.lower()}"
+    text = str(value).replace("\n", "⏎")
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
