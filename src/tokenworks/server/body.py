@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from typing import NoReturn
 
 from starlette.requests import ClientDisconnect, Request
@@ -13,6 +14,7 @@ from tokenworks.server.settings import ServerSettings
 
 _READ_SECONDS = 60.0
 _LARGE_BYTES = 64 * 1024
+_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 _ONE_KIND_OF_BRACKET = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
@@ -75,6 +77,8 @@ def parse_object(body: bytes, max_nesting: int) -> dict[str, object]:
         ) from None
     except ValueError:  # a number of thousands of digits
         raise RequestError("The body is not valid JSON: a number has too many digits") from None
+    if _HALF_CHARACTER.search(text):
+        _check_characters(value)
     if not isinstance(value, dict):
         raise RequestError("The body must be a JSON object, like {…}")
     return value
@@ -99,6 +103,15 @@ def _outside_strings(body: bytes) -> bytes:
     if b"\\" in body:
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     return b"".join(body.split(b'"')[::2])
+
+
+def _check_characters(value: object) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise RequestError(
+            "The body holds half of a surrogate pair (\\ud800 to \\udfff), which is no character"
+        ) from None
 
 
 def _not_a_number(name: str) -> NoReturn:

@@ -66,7 +66,7 @@ _NEUTRAL_IN_MESSAGE: dict[str, tuple[object, ...]] = {
 
 
 def _text(content: object) -> object:
-    """Message content: text, or a list of text parts, which are joined."""
+    """Message content: text, or a list of text parts, which are joined by line ends."""
     if not isinstance(content, list):
         return content
     texts = []
@@ -77,7 +77,7 @@ def _text(content: object) -> object:
         if set(part) != {"type", "text"} or not isinstance(part["text"], str):
             raise ValueError(f"part {index} must be exactly {{'type': 'text', 'text': '…'}}")
         texts.append(part["text"])
-    return "".join(texts)
+    return "\n".join(texts)
 
 
 def _stops(stop: object) -> object:
@@ -183,7 +183,7 @@ P = TypeVar("P", bound=Parameters)
 
 
 def read_parameters(kind: type[P], body: dict[str, object]) -> P:
-    """Check a request's JSON object. Raises RequestError naming the parameter and what to change."""
+    """Check a request's JSON object. Raises RequestError naming what to change."""
     wanted = {}
     for name, value in body.items():
         if name in kind.model_fields:

@@ -1,0 +1,112 @@
+"""`POST /v1/chat/completions`."""
+
+from collections.abc import Mapping, Sequence
+
+from fastapi import APIRouter
+from msgspec import json
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tokenworks.gateway.backend import Chunk, TokenLogprob
+from tokenworks.server.answer import collect, usage_json
+from tokenworks.server.body import read_object
+from tokenworks.server.context import Context, completion_of, json_response, request_id_of
+from tokenworks.server.parameters import ChatParameters, read_parameters
+from tokenworks.server.stream import EventStream, unless_client_leaves
+
+
+def chat_router(context: Context) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/v1/chat/completions")
+    async def chat_completions(request: Request) -> Response:
+        body = await read_object(request, context.settings)
+        parameters = read_parameters(ChatParameters, body)
+        model = context.gateway.resolve(parameters.model)
+        completion = completion_of(
+            request,
+            parameters,
+            model=model,
+            messages=_messages(parameters),
+            max_tokens=parameters.max_completion_tokens or parameters.max_tokens,
+            logprobs=(parameters.top_logprobs or 0) if parameters.logprobs else None,
+        )
+        chunks = context.gateway.stream(completion)
+        head = {
+            "id": f"chatcmpl-{request_id_of(request)}",
+            "object": "chat.completion.chunk" if parameters.stream else "chat.completion",
+            "created": context.now(),
+            "model": model,
+        }
+        if parameters.stream:
+            return EventStream(chunks, _ChatEvents(head, parameters.include_usage))
+        answer = await unless_client_leaves(request.receive, collect(chunks))
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": answer.text, "refusal": None},
+            "logprobs": _logprobs_json(answer.logprobs) if parameters.logprobs else None,
+            "finish_reason": answer.finish_reason,
+        }
+        return json_response(
+            json.encode({**head, "choices": [choice], "usage": usage_json(answer.usage)})
+        )
+
+    return router
+
+
+class _ChatEvents:
+    """The parts of an event that never change are bytes already when the first token comes."""
+
+    def __init__(self, head: Mapping[str, object], include_usage: bool) -> None:
+        self._head = b"data: " + json.encode(head)[:-1] + b',"choices":['
+        self._tail = (b',"usage":null}' if include_usage else b"}") + b"\n\n"
+        self._before_text = self._head + b'{"index":0,"delta":{"content":'
+        self._after_text = b'},"logprobs":null,"finish_reason":null}]' + self._tail
+        self._include_usage = include_usage
+
+    def opening(self) -> bytes:
+        delta = b'{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,'
+        return self._head + delta + b'"finish_reason":null}]' + self._tail
+
+    def piece(self, chunk: Chunk) -> bytes:
+        if chunk.logprobs:
+            return self._with_logprobs(chunk) + self._end(chunk)
+        text = json.encode(chunk.text)
+        event = self._before_text + text + self._after_text if chunk.text else b""
+        return event + self._end(chunk) if chunk.finish_reason else event
+
+    def _with_logprobs(self, chunk: Chunk) -> bytes:
+        logprobs = json.encode(_logprobs_json(chunk.logprobs))
+        middle = b'},"logprobs":' + logprobs + b',"finish_reason":null}]'
+        return self._before_text + json.encode(chunk.text) + middle + self._tail
+
+    def _end(self, chunk: Chunk) -> bytes:
+        if chunk.finish_reason is None:
+            return b""
+        choice = b'{"index":0,"delta":{},"logprobs":null,"finish_reason":"%b"}]'
+        event = self._head + choice % chunk.finish_reason.encode() + self._tail
+        if self._include_usage and chunk.usage is not None:
+            event += self._head + b'],"usage":' + json.encode(usage_json(chunk.usage)) + b"}\n\n"
+        return event
+
+
+def _messages(parameters: ChatParameters) -> list[dict[str, str]]:
+    return [
+        {
+            "role": "system" if message.role == "developer" else message.role,
+            "content": message.content,
+        }
+        for message in parameters.messages
+    ]
+
+
+def _logprobs_json(logprobs: Sequence[TokenLogprob]) -> dict[str, object]:
+    content = [
+        {**_token_json(token), "top_logprobs": [_token_json(t) for t in token.alternatives]}
+        for token in logprobs
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _token_json(token: TokenLogprob) -> dict[str, object]:
+    return {"token": token.text, "logprob": token.logprob, "bytes": list(token.raw)}

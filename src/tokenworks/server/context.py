@@ -1,0 +1,68 @@
+"""What every router is given."""
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tokenworks.gateway.backend import Completion
+from tokenworks.gateway.gateway import Gateway
+from tokenworks.server.parameters import Parameters
+from tokenworks.server.settings import ServerSettings
+from tokenworks.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    gateway: Gateway
+    settings: ServerSettings
+    metrics: Metrics
+    unix_time: Callable[[], float] = time.time
+    started: int = field(default_factory=lambda: int(time.time()))  # Unix seconds
+
+    def now(self) -> int:
+        """Unix seconds, as clients are told them."""
+        return int(self.unix_time())
+
+
+def completion_of(
+    request: Request,
+    parameters: Parameters,
+    *,
+    model: str,
+    max_tokens: int | None,
+    logprobs: int | None,
+    messages: list[dict[str, str]] | None = None,
+    prompt: str | list[int] | None = None,
+) -> Completion:
+    """The request as the gateway wants it: every default of the API filled in here.
+
+    Without a seed one is drawn: from there on, the answer is a function of the request.
+    """
+    given, seed = parameters, parameters.seed
+    return Completion(
+        request_id=request_id_of(request),
+        model=model,
+        messages=messages,
+        prompt=prompt,
+        max_tokens=max_tokens,
+        temperature=1.0 if given.temperature is None else given.temperature,
+        top_k=max(0, given.top_k or 0),
+        top_p=1.0 if given.top_p is None else given.top_p,
+        min_p=given.min_p or 0.0,
+        seed=secrets.randbits(63) if seed is None else seed % 2**63,
+        stop=given.stop,
+        logprobs=logprobs,
+    )
+
+
+def request_id_of(request: Request) -> str:
+    identity: str = request.scope["tokenworks.request_id"]
+    return identity
+
+
+def json_response(content: bytes, status: int = 200) -> Response:
+    return Response(content, status, media_type="application/json")

@@ -1,0 +1,90 @@
+"""Server-sent events, written lean (once a token), and work that ends when the client leaves."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing
+from typing import Any, Protocol, TypeVar
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from tokenworks.errors import TokenworksError
+from tokenworks.gateway.backend import Chunk
+from tokenworks.server.guard import ClientGone
+from tokenworks.server.replies import failure_of
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class EventShape(Protocol):
+    """One API's events as bytes, each `data: {…}` and an empty line."""
+
+    def opening(self) -> bytes:
+        """What goes before the first piece; may be empty."""
+        ...
+
+    def piece(self, chunk: Chunk) -> bytes:
+        """The events of one chunk; may be empty."""
+        ...
+
+
+class EventStream(Response):
+    """Sends chunks as events. What fails before the first chunk is raised, and so gets a status."""
+
+    def __init__(self, chunks: AsyncGenerator[Chunk, None], shape: EventShape) -> None:
+        super().__init__(media_type="text/event-stream", headers={"cache-control": "no-store"})
+        del self.headers["content-length"]
+        self._chunks = chunks
+        self._shape = shape
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await unless_client_leaves(receive, self._send_all(send))
+
+    async def _send_all(self, send: Send) -> None:
+        piece = self._shape.piece
+        async with aclosing(self._chunks) as chunks:
+            data = self._shape.opening() + piece(await anext(chunks))
+            headers = self.raw_headers
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            try:
+                await _send_body(send, data)
+                async for chunk in chunks:
+                    if data := piece(chunk):
+                        await _send_body(send, data)
+                await _send_body(send, b"data: [DONE]\n\n")
+            except Exception as error:
+                failure = failure_of(error)
+                if not isinstance(error, TokenworksError):
+                    logger.exception("a stream broke off")
+                await _send_body(send, b"data: " + failure.body() + b"\n\n")
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _send_body(send: Send, data: bytes) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": True})
+
+
+async def unless_client_leaves(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Run `work`; cancel it and raise ClientGone as soon as the client disconnects.
+
+    The request's body must have been read.
+    """
+    task = asyncio.create_task(work)
+    watcher = asyncio.create_task(_disconnected(receive))
+    try:
+        await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientGone
+    finally:
+        watcher.cancel()
+        task.cancel()
+        await asyncio.wait({task, watcher})
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
