@@ -15,6 +15,12 @@ from tokenworks.inference.models.tensors import TensorType
 from tokenworks.store.files import atomic_writer
 
 _VERSION: Final = 3
+_WHOLE_NUMBERS: Final = (
+    (ValueType.UINT32, 0, 1 << 32),
+    (ValueType.INT32, -(1 << 31), 1 << 31),
+    (ValueType.UINT64, 0, 1 << 64),
+    (ValueType.INT64, -(1 << 63), 1 << 63),
+)
 
 Writable = bool | int | float | str | Sequence[str] | NDArray[np.generic]
 """A metadata value. Whole numbers become UINT32, or INT32 or 64 bits where they must; floats
@@ -72,7 +78,9 @@ def _value(key: str, value: Writable) -> bytes:
     if isinstance(value, str):
         return pack("<I", ValueType.STRING) + _string(value)
     if isinstance(value, np.ndarray):
-        type = next(type for type, dtype in DTYPES.items() if dtype == value.dtype)
+        type = next((type for type, dtype in DTYPES.items() if dtype == value.dtype), None)
+        if type is None:
+            raise ValueError(f"metadata {key!r} is an array of {value.dtype}, which GGUF has not")
         return pack("<IIQ", ValueType.ARRAY, type, value.size) + value.tobytes()
     if isinstance(value, Sequence):
         items = b"".join(_string(item) for item in value)
@@ -85,10 +93,11 @@ def _value(key: str, value: Writable) -> bytes:
 
 
 def _whole_number(key: str, value: int) -> bytes:
-    for type in (ValueType.UINT32, ValueType.INT32, ValueType.UINT64, ValueType.INT64):
-        limits = np.iinfo(DTYPES[type])
-        if limits.min <= value <= limits.max:
-            return pack("<I", type) + np.array(value, DTYPES[type]).tobytes()
+    for type, low, high in _WHOLE_NUMBERS:
+        if low <= value < high:
+            return pack("<I", type) + value.to_bytes(
+                DTYPES[type].itemsize, "little", signed=low < 0
+            )
     raise ValueError(f"metadata {key!r} is {value}, which does not fit 64 bits")
 
 

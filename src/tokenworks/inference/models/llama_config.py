@@ -163,7 +163,7 @@ class _Reader:
 
 def _check_tensors(gguf: GGUF, config: ModelConfig) -> None:
     expected = 0
-    for name, shape, types in _expected_tensors(config):
+    for name, shape, types in expected_tensors(config):
         info = gguf.tensors.get(name)
         if info is None:
             raise _error(gguf, f"tensor {name!r} is missing")
@@ -177,15 +177,16 @@ def _check_tensors(gguf: GGUF, config: ModelConfig) -> None:
             )
         expected += 1
     if expected != len(gguf.tensors):
-        known = {name for name, _, _ in _expected_tensors(config)}
+        known = {name for name, _, _ in expected_tensors(config)}
         unknown = next(name for name in gguf.tensors if name not in known)
         # Ignoring a tensor (a bias, say) would compute another model than the file holds.
         raise _error(gguf, f"tensor {unknown!r} is not part of a supported Llama model")
 
 
-def _expected_tensors(
+def expected_tensors(
     config: ModelConfig,
 ) -> Iterator[tuple[str, tuple[int, ...], tuple[TensorType, ...]]]:
+    """Name, shape and possible types of every tensor of a model."""
     matrix, norm = tuple(TensorType), NORM_TYPES
     hidden, inner = config.hidden, config.feed_forward
     queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim

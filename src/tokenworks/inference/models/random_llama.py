@@ -1,0 +1,87 @@
+"""Writes small Llama files with random weights: real files for tests, benchmarks and trials."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from tokenworks.inference.models.gguf_writer import EncodedTensor, Writable, write_gguf
+from tokenworks.inference.models.llama_config import ModelConfig, expected_tensors
+from tokenworks.inference.models.quantisation import quantise
+from tokenworks.inference.models.tensors import TensorType
+
+TINY_CONFIG = ModelConfig(
+    name="tiny",
+    architecture="llama",
+    layers=2,
+    hidden=64,
+    heads=4,
+    kv_heads=2,
+    head_dim=16,
+    feed_forward=96,
+    vocabulary=320,
+    context_length=512,
+    rms_eps=1e-5,
+    rope_theta=10_000.0,
+    rope_dim=16,
+    tied_embedding=True,
+)
+
+
+def write_random_llama(
+    path: Path,
+    config: ModelConfig = TINY_CONFIG,
+    *,
+    type: TensorType = TensorType.F32,
+    embedding_type: TensorType | None = None,
+    seed: int = 0,
+    metadata: Mapping[str, Writable] | None = None,
+) -> None:
+    """Write a model of this configuration whose matrices have this type; norms are F32.
+
+    `embedding_type` is for the embedding and the output, `type` if None. `metadata` is added, a
+    tokenizer's for instance (`vocabulary` must then be its size).
+    """
+    write_gguf(
+        path,
+        {**config_metadata(config), **(metadata or {})},
+        _tensors(config, type, type if embedding_type is None else embedding_type, seed),
+    )
+
+
+def config_metadata(config: ModelConfig) -> dict[str, Writable]:
+    """The GGUF metadata that `load_config` reads back as this configuration."""
+    values: dict[str, Writable] = {
+        "block_count": config.layers,
+        "embedding_length": config.hidden,
+        "attention.head_count": config.heads,
+        "attention.head_count_kv": config.kv_heads,
+        "attention.key_length": config.head_dim,
+        "attention.value_length": config.head_dim,
+        "feed_forward_length": config.feed_forward,
+        "vocab_size": config.vocabulary,
+        "context_length": config.context_length,
+        "attention.layer_norm_rms_epsilon": config.rms_eps,
+        "rope.freq_base": config.rope_theta,
+        "rope.dimension_count": config.rope_dim,
+    }
+    if config.rope_scale != 1.0:
+        values |= {"rope.scaling.type": "linear", "rope.scaling.factor": config.rope_scale}
+    general: dict[str, Writable] = {
+        "general.architecture": config.architecture,
+        "general.name": config.name,
+    }
+    return general | {f"{config.architecture}.{key}": value for key, value in values.items()}
+
+
+def _tensors(
+    config: ModelConfig, type: TensorType, embedding_type: TensorType, seed: int
+) -> Iterator[EncodedTensor]:
+    random = np.random.default_rng(seed)
+    for name, shape, _ in expected_tensors(config):
+        if len(shape) == 1:  # norms, and the factors of rope_freqs
+            stored, values = TensorType.F32, random.uniform(0.8, 1.25, shape)
+        else:
+            stored = embedding_type if name in ("token_embd.weight", "output.weight") else type
+            values = random.normal(0, shape[-1] ** -0.5, shape)
+        yield EncodedTensor(name, stored, shape, quantise(values, stored))
