@@ -1,4 +1,4 @@
-"""What every area's tests may use: a model small enough to be written, loaded and run in a moment."""
+"""What every area's tests may use: a model small enough to be written and run in a moment."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 _CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-_MERGES = ("t h", "th e", "i n", "a n", "an d", "Ġ t", "Ġt he")
+_MERGES = ("t h", "th e", "i n", "a n", "an d", "Ġ the")
 _ALPHABET = byte_alphabet()
 
 
