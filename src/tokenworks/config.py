@@ -21,6 +21,7 @@ import msgspec
 from msgspec import NODEFAULT, inspect
 
 from tokenworks.errors import ConfigError
+from tokenworks.inference.models.catalogue import DEFAULT_MODEL
 from tokenworks.inference.settings import EngineSettings
 from tokenworks.server.settings import ServerSettings
 from tokenworks.store.home import Home, default_root
@@ -34,10 +35,10 @@ NOT_SETTINGS = frozenset({"TOKENWORKS_CONFIG", "TOKENWORKS_SOAK"})
 
 
 class GeneralSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What belongs to no single package. An empty `home` is the platform's place for user data."""
+    """What belongs to no single package."""
 
-    home: str = ""
-    model: str = "smollm2-135m-instruct"
+    home: str = ""  # state folder; empty is the platform's place for user data
+    model: str = DEFAULT_MODEL  # name in `tokenworks models list`, or a GGUF file
 
 
 SECTIONS: Mapping[str, type[msgspec.Struct]] = {

@@ -119,6 +119,8 @@ def run(settings: ServerSettings, url: str | None, question: str | None, wishes:
             conversation = Conversation(client, _served_model(client), wishes)
             if question is None and not sys.stdin.isatty():
                 question = sys.stdin.read()
+            if question is not None and not question.strip():
+                raise RequestError("Nothing was asked", hint='tokenworks chat "Hello!"')
             if question is not None:
                 _answer(conversation, question)
             else:

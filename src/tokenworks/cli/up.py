@@ -1,0 +1,66 @@
+"""`tokenworks up`: the model, the engine and the server, wired together in the foreground."""
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import msgspec
+
+from tokenworks.cli.console import aside, data
+from tokenworks.cli.models import ensure
+from tokenworks.config import Config
+from tokenworks.gateway.engine import EngineBackend
+from tokenworks.inference.models.gguf import read_gguf
+from tokenworks.inference.models.llama_config import load_config
+from tokenworks.server.run import run as serve
+from tokenworks.server.settings import ServerSettings, read_api_key
+from tokenworks.telemetry import log
+from tokenworks.telemetry.metrics import Metrics
+
+
+def run(config: Config, *, debug: bool) -> None:
+    """Serve until Ctrl-C. Raises TokenworksError if something keeps it from starting."""
+    log.set_up("debug" if debug else "info")
+    read_api_key(config.server)  # said before a long download, not after it
+    model, path = ensure(config)
+    _check_model(path)
+    metrics = Metrics()
+    engine = msgspec.structs.replace(config.engine, model_path=str(path), model_id=model)
+    aside.print(f"loading {model}", markup=False, style="dim")
+    backend = EngineBackend(engine, metrics=metrics)
+
+    def ready(url: str) -> None:
+        data.print(welcome(url, model, config.server), markup=False)
+        sys.stdout.flush()
+
+    serve([backend], config.server, metrics=metrics, on_ready=ready)
+    aside.print("stopped", style="dim")
+
+
+def welcome(url: str, model: str, settings: ServerSettings) -> str:
+    """What to try next, ready to paste."""
+    program = (
+        "tokenworks" if shutil.which("tokenworks") == sys.argv[0] else shlex.quote(sys.argv[0])
+    )
+    key = settings.api_key_file
+    body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+    header = f' -H "authorization: Bearer $(cat {shlex.quote(key)})"' if key else ""
+    flag = f" --api-key-file {shlex.quote(key)}" if key else ""
+    return f"""\
+{model} answers at {url}
+
+  page  {url}/
+  talk  {program} chat --url {url}{flag}
+  curl  curl {url}/v1/chat/completions -H 'content-type: application/json'{header} -d '{body}'
+
+Ctrl-C lets running answers finish, for {settings.drain_seconds:g} s at most, and stops."""
+
+
+def _check_model(path: Path) -> None:
+    """Refuse a file that the engine could not run, here where the reason reaches the person."""
+    gguf = read_gguf(path)
+    try:
+        load_config(gguf)
+    finally:
+        gguf.close()
