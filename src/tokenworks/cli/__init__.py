@@ -52,7 +52,9 @@ def main() -> None:
 @app.callback(invoke_without_command=True)
 def start(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-    debug: Annotated[bool, typer.Option(help="Show tracebacks and the debug log.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks and the debug log.")
+    ] = False,
 ) -> None:
     global _show_tracebacks
     _show_tracebacks = debug

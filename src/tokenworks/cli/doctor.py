@@ -16,7 +16,7 @@ import msgspec
 from tokenworks.cli.console import aside, data
 from tokenworks.cli.masking import mask
 from tokenworks.config import Config, load, network_variables
-from tokenworks.errors import ConfigError, ModelError, TokenworksError
+from tokenworks.errors import ConfigError, ModelError, ModelNotFound, TokenworksError
 from tokenworks.server.settings import read_api_key
 
 _MARKS = {"ok": "[green]ok[/]      ", "note": "[yellow]note[/]    ", "problem": "[red]problem[/] "}
@@ -188,12 +188,16 @@ def hub() -> Check:
 
 
 def model(config: Config) -> Check:
+    from tokenworks.inference.models.catalogue import find
     from tokenworks.inference.models.library import Library
 
     try:
         path = Library(config.home).verify(config.model)
+    except ModelNotFound as error:
+        fetchable = find(config.model) or config.model.startswith(("pypi:", "file:"))
+        return Check("model", "note" if fetchable else "problem", error.message, error.hint)
     except ModelError as error:
-        return Check("model", "note", error.message, error.hint)
+        return Check("model", "problem", error.message, error.hint)
     return Check("model", "ok", str(path))
 
 
