@@ -1,7 +1,7 @@
 """What an engine worker and its client say to each other: msgpack, tokens only, never text.
 
-On the socket each message is a 4-byte big-endian length, then its msgpack. A message carries its type
-in the field `type`.
+On the socket each message is a 4-byte big-endian length, then its msgpack (see `framing`). A
+message carries its type in the field `type`.
 """
 
 from typing import Literal
@@ -9,6 +9,12 @@ from typing import Literal
 import msgspec
 
 FinishReason = Literal["stop", "length"]
+
+EXIT_PROTOCOL = 70
+"""A worker's exit code after a message that made no sense (EX_SOFTWARE of sysexits.h)."""
+
+EXIT_CANNOT_SERVE = 78
+"""Its exit code when these settings or this model will never work (EX_CONFIG): do not retry."""
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,10 +71,20 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cached_tokens: int | None = None  # on the first token: prompt tokens whose KV was reused
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step", tag_field="type"):
+class Failed(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that ends without the rest of its answer: the model computed no usable numbers."""
+
+    request_id: str
+    message: str
+
+
+class Step(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="step", tag_field="type"
+):
     """The tokens that one forward produced, and the engine's load after it."""
 
     tokens: list[Token]
+    failed: list[Failed] = []
     running: int
     waiting: int
     pages_used: int

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 PAGE_TOKENS = 16
-"""Tokens in one page of KV store. Attention adds up page by page, so this is part of the numerics."""
+"""Tokens in one page of KV store. Attention adds up page by page: this is part of the numerics."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,8 +19,8 @@ class Span:
     """Consecutive rows of a batch that belong to one sequence.
 
     Row i of the span is token number `start + i` of its sequence. `pages[p]` is the KV page that
-    holds tokens 16p … 16p+15 of the sequence; it covers at least `start + length` tokens. All tokens before `start`
-    are already in those pages.
+    holds tokens 16p … 16p+15 of the sequence; it covers at least `start + length` tokens. All
+    tokens before `start` are already in those pages.
     """
 
     start: int

@@ -1,0 +1,161 @@
+"""Decides which rows the next forward runs. Holds no weights, calls nothing, knows no socket.
+
+There is no prefill phase and no decode phase. A sequence has tokens that are known (its prompt
+and what was sampled) and tokens that are computed (their KV is in its pages); each batch lets the
+computed ones catch up. A sequence with one token to go is decoding, one with more is prefilling;
+chunked prefill, prefix sharing, preemption and resuming all follow from that.
+(The idea is that of vLLM's V1 scheduler.)
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from tokenworks.inference.messages import Sampling
+from tokenworks.inference.pages import PagePool, PageTable, pages_for
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Sequence:
+    """The tokens of one request. `tokens` are known, the first `computed` have their KV in place.
+
+    `resumed_at`: how many tokens of the answer came with the request. `cached`: prompt tokens whose
+    KV was found rather than computed when the sequence first ran; None before.
+    """
+
+    request_id: str
+    prompt_length: int
+    resumed_at: int = 0
+    tokens: list[int]
+    sampling: Sampling
+    table: PageTable
+    computed: int = 0
+    cached: int | None = None
+
+    @property
+    def pending(self) -> int:
+        return len(self.tokens) - self.computed
+
+    @property
+    def generated(self) -> int:
+        return len(self.tokens) - self.prompt_length
+
+    @property
+    def remaining(self) -> int:
+        """Rows that are still to be computed, if the answer takes all the tokens it may."""
+        return self.pending + self.sampling.max_tokens - self.generated - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Compute `length` tokens of `sequence` from its `computed` one on."""
+
+    sequence: Sequence
+    length: int
+
+    @property
+    def completes(self) -> bool:
+        """Whether the chunk ends at the last known token, so that the next can be sampled."""
+        return self.length == self.sequence.pending
+
+
+@dataclass(slots=True)
+class Batcher:
+    """First come, first served: `running` then `waiting` is the order of arrival, always.
+
+    Who runs owns pages for all its known tokens. When none is left for a further token, the
+    newest gives its pages up and goes back to the head of the queue; its tokens stay, so its
+    answer is the same, only later.
+    """
+
+    pool: PagePool
+    max_sequences: int
+    max_batch_tokens: int  # at least max_sequences: every decoding sequence gets its row
+    running: list[Sequence] = field(default_factory=list)
+    waiting: deque[Sequence] = field(default_factory=deque)
+    preemptions: int = 0
+
+    def __len__(self) -> int:
+        return len(self.running) + len(self.waiting)
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a sequence that fits into the pool when it is alone."""
+        self.waiting.append(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Forget a sequence, whatever it was doing."""
+        if sequence in self.running:
+            self.running.remove(sequence)
+            sequence.table.release()
+        else:
+            self.waiting.remove(sequence)
+
+    def plan(self) -> list[Chunk]:
+        """The next batch: decoding rows first, then prefill in order of arrival.
+
+        Empty only if there is nothing to do. The caller runs it and then calls `advance`.
+        """
+        preempted = self.preemptions
+        self._make_room()
+        if preempted == self.preemptions:
+            self._admit()
+        decoding = [Chunk(sequence, 1) for sequence in self.running if sequence.pending == 1]
+        return decoding + self._prefill(self.max_batch_tokens - len(decoding))
+
+    def advance(self, chunk: Chunk) -> None:
+        """The chunk's KV is in place."""
+        sequence = chunk.sequence
+        sequence.computed += chunk.length
+        sequence.table.computed(sequence.tokens, sequence.computed)
+
+    def _make_room(self) -> None:
+        """Give every running sequence a page for its newest token, oldest first."""
+        position = 0
+        while position < len(self.running):
+            sequence = self.running[position]
+            if sequence.table.grow(len(sequence.tokens)):
+                position += 1
+            else:
+                self._preempt_newest()
+
+    def _preempt_newest(self) -> None:
+        sequence = self.running.pop()
+        sequence.table.release()
+        sequence.computed = 0
+        self.waiting.appendleft(sequence)
+        self.preemptions += 1
+
+    def _admit(self) -> None:
+        """Start waiting sequences while places, pages and rows of this batch last."""
+        budget = self.max_batch_tokens - sum(sequence.pending for sequence in self.running)
+        while self.waiting and len(self.running) < self.max_sequences and budget > 0:
+            sequence = self.waiting[0]
+            computed = sequence.table.open(sequence.tokens)
+            if computed is None:
+                return
+            sequence.computed = computed
+            if sequence.cached is None:
+                sequence.cached = min(computed, sequence.prompt_length)
+            self.running.append(self.waiting.popleft())
+            budget -= sequence.pending
+
+    def _prefill(self, budget: int) -> list[Chunk]:
+        chunks = []
+        for sequence in self.running:
+            if budget <= 0:
+                break
+            if sequence.pending > 1:
+                length = min(sequence.pending, budget)
+                chunks.append(Chunk(sequence, length))
+                budget -= length
+        return chunks
+
+    def check_integrity(self) -> None:
+        """Assert what must hold between two batches."""
+        assert len(self.running) <= self.max_sequences
+        self.pool.check_integrity([sequence.table for sequence in self.running])
+        for sequence in self.running:
+            assert 0 <= sequence.computed < len(sequence.tokens)
+            assert len(sequence.table.pages) >= pages_for(sequence.computed)
+        for sequence in self.waiting:
+            assert sequence.computed == 0
+            assert len(sequence.table.pages) == 0

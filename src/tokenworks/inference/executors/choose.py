@@ -1,0 +1,56 @@
+"""Opens the executor that the settings ask for, the fastest that fits by default."""
+
+import logging
+
+from tokenworks.errors import ConfigError, UnsupportedByKernels
+from tokenworks.inference.executors.base import Executor
+from tokenworks.inference.executors.reference import ReferenceExecutor
+from tokenworks.inference.executors.threads import usable_cores
+from tokenworks.inference.models.llama import Model
+from tokenworks.inference.settings import EngineSettings
+
+logger = logging.getLogger(__name__)
+
+
+def open_executor(model: Model, settings: EngineSettings) -> Executor:
+    """An executor with the model's weights loaded.
+
+    "auto" falls back to the reference executor, with a warning, where the native kernels cannot
+    be loaded or do not fit the model. Raises ConfigError for settings that cannot be met.
+    """
+    context_length = _context_length(model, settings)
+    if settings.executor == "reference":
+        return ReferenceExecutor(model, context_length=context_length)
+    try:
+        return _open_native(model, settings, context_length)
+    except (ImportError, UnsupportedByKernels) as error:
+        if settings.executor == "native":
+            raise ConfigError(
+                f"the native executor cannot be used: {error}",
+                hint="set executor to 'auto' or 'reference'; see: tokenworks doctor",
+            ) from error
+        logger.warning("no native kernels (%s): falling back to the slow reference", error)
+        return ReferenceExecutor(model, context_length=context_length)
+
+
+def _open_native(model: Model, settings: EngineSettings, context_length: int) -> Executor:
+    # Imported here: the extension may be missing, and the reference must work without it.
+    from tokenworks.inference.executors.native import NativeExecutor
+
+    return NativeExecutor(
+        model,
+        isa=settings.isa,
+        threads=settings.threads or usable_cores(),
+        context_length=context_length,
+    )
+
+
+def _context_length(model: Model, settings: EngineSettings) -> int:
+    trained = model.config.context_length
+    if settings.context_length > trained:
+        raise ConfigError(
+            f"context_length {settings.context_length} is more than the {trained} tokens "
+            f"that model {model.config.name!r} was trained for",
+            hint=f"set context_length to {trained} or less, or to 0",
+        )
+    return settings.context_length or trained

@@ -1,0 +1,164 @@
+"""The engine's own process: `python -m tokenworks.inference.worker SOCKET_FD`, settings on stdin.
+
+Knows nothing about who is at the other end of the socket; when that end closes, it exits.
+"""
+
+import selectors
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import msgspec
+
+from tokenworks.errors import ConfigError, EngineError, TokenworksError
+from tokenworks.inference.engine import Engine
+from tokenworks.inference.executors.choose import open_executor
+from tokenworks.inference.framing import Unframer, frame
+from tokenworks.inference.messages import (
+    EXIT_CANNOT_SERVE,
+    EXIT_PROTOCOL,
+    FromWorker,
+    Generate,
+    Ready,
+    ToWorker,
+)
+from tokenworks.inference.models.llama import load_model
+from tokenworks.inference.settings import EngineSettings
+from tokenworks.telemetry.clock import MonotonicClock
+
+_READ_BYTES = 1 << 18
+_MAX_UNSENT_BYTES = 1 << 22
+
+
+class Worker:
+    """One engine behind one socket, on one thread: it computes, and looks up between forwards."""
+
+    def __init__(self, connection: socket.socket, engine: Engine) -> None:
+        connection.setblocking(False)
+        self._connection = connection
+        self._engine = engine
+        self._unframer = Unframer(msgspec.msgpack.Decoder(ToWorker))
+        self._unsent = bytearray()
+        self._open = True
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(connection, selectors.EVENT_READ)
+
+    def serve(self, ready: Ready) -> None:
+        """Work until the other end closes. Raises EngineError for a message that makes no sense."""
+        self._queue(ready)
+        while self._open:
+            if not self._engine.busy:
+                self._engine.check_integrity()
+            self._exchange(wait=not self._may_step())
+            if self._open and self._may_step() and (step := self._engine.step()):
+                self._queue(step)
+                self._send()
+
+    def _may_step(self) -> bool:
+        # A reader that does not keep up stops the engine, not the machine's memory.
+        return self._engine.busy and len(self._unsent) < _MAX_UNSENT_BYTES
+
+    def _exchange(self, *, wait: bool) -> None:
+        writing = selectors.EVENT_WRITE if self._unsent else 0
+        self._selector.modify(self._connection, selectors.EVENT_READ | writing)
+        for _, events in self._selector.select(None if wait else 0):
+            if events & selectors.EVENT_WRITE:
+                self._send()
+            if events & selectors.EVENT_READ:
+                self._receive()
+
+    def _receive(self) -> None:
+        try:
+            data = self._connection.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            data = b""
+        if not data:
+            self._open = False
+        for message in self._unframer.feed(data):
+            self._handle(message)
+
+    def _handle(self, message: ToWorker) -> None:
+        if not isinstance(message, Generate):
+            self._engine.cancel(message.request_id)
+        elif refused := self._engine.submit(message):
+            self._queue(refused)
+
+    def _queue(self, message: FromWorker) -> None:
+        self._unsent += frame(message)
+
+    def _send(self) -> None:
+        try:
+            sent = self._connection.send(self._unsent)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            self._open = False
+            return
+        del self._unsent[:sent]
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until the socket closes; returns the exit code."""
+    # Ctrl-C reaches the whole foreground group: when to stop is the parent's decision.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with _inherited_socket(arguments) as connection:
+            settings = _read_settings(sys.stdin.buffer.read())
+            engine, ready = open_engine(settings)
+            Worker(connection, engine).serve(ready)
+    except EngineError as error:
+        return _give_up(error, EXIT_PROTOCOL)
+    except TokenworksError as error:
+        return _give_up(error, EXIT_CANNOT_SERVE)
+    return 0
+
+
+def open_engine(settings: EngineSettings) -> tuple[Engine, Ready]:
+    """Load the model and make room for its KV store.
+
+    Raises ConfigError or ModelError if that cannot work.
+    """
+    model = load_model(Path(settings.model_path))
+    executor = open_executor(model, settings)
+    engine = Engine(executor, settings, MonotonicClock())
+    return engine, describe(engine, settings, executor.description)
+
+
+def describe(engine: Engine, settings: EngineSettings, executor: str) -> Ready:
+    """What the worker says first."""
+    return Ready(
+        model=settings.model_id,
+        executor=executor,
+        context_length=engine.context_length,
+        pages_total=engine.pages_total,
+        max_sequences=settings.max_sequences,
+    )
+
+
+def _inherited_socket(arguments: list[str]) -> socket.socket:
+    try:
+        return socket.socket(fileno=int(arguments[0]))
+    except (IndexError, ValueError, OSError) as error:
+        raise ConfigError(
+            f"the engine worker needs the number of an inherited socket, not {arguments}",
+            hint="it is started by: tokenworks up",
+        ) from error
+
+
+def _read_settings(text: bytes) -> EngineSettings:
+    try:
+        return msgspec.json.decode(text, type=EngineSettings)
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"the engine worker's settings cannot be read: {error}") from error
+
+
+def _give_up(error: TokenworksError, code: int) -> int:
+    sys.stderr.write(f"error: {error}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
