@@ -22,7 +22,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     allowed_hosts: tuple[str, ...] = ()  # further names this server is reached by (Host header)
     allowed_origins: tuple[str, ...] = ()  # web pages elsewhere that may call, e.g. https://a.b
     drain_seconds: float = 20.0  # how long running answers may take to end at shutdown
-    max_body_bytes: int = 4 * 1024 * 1024
+    max_body_bytes: int = 4 * 1024 * 1024  # size of a request
     max_nesting: int = 32  # depth of JSON in a request
 
     def __post_init__(self) -> None:
