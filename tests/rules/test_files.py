@@ -76,7 +76,7 @@ def test_no_file_names_a_folder_of_somebodys_machine() -> None:
 
 
 def test_no_file_is_unfinished() -> None:
-    marks = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b")
+    marks = re.compile(r"\b(TODO|FIXME|XXX|raise NotImplementedError)\b")
     for path in python_files():
         found = marks.search(path.read_text())
 
