@@ -87,6 +87,9 @@ TW_INLINE __m256i splat4(const int8_t* p) {
     return _mm256_set1_epi32(bytes);
 }
 
+// GCC would turn a chain of additions into a tree and spill its leaves; this costs no instruction and stops it.
+TW_INLINE void keep_in_register(__m256i& a, __m256i& b) { asm("" : "+x"(a), "+x"(b)); }
+
 // Exact dot products of one Q4 group (16 rows x 32 inputs) with `Rows` activation groups.
 // A pair of products is at most 2 * 15 * 127 = 3810, so eight of them fit int16 (30480).
 template <int Rows>
@@ -104,6 +107,7 @@ TW_INLINE void dot_q4(const uint8_t* w, const int8_t* const* in, Ints* dots) {
             const __m256i p0 = _mm256_maddubs_epi16(a0, x), p1 = _mm256_maddubs_epi16(a1, x);
             low[r] = c == 0 ? p0 : _mm256_add_epi16(low[r], p0);
             high[r] = c == 0 ? p1 : _mm256_add_epi16(high[r], p1);
+            keep_in_register(low[r], high[r]);
         }
         const __m256i b0 = _mm256_and_si256(_mm256_srli_epi16(bytes0, 4), nibble);
         const __m256i b1 = _mm256_and_si256(_mm256_srli_epi16(bytes1, 4), nibble);
@@ -112,6 +116,7 @@ TW_INLINE void dot_q4(const uint8_t* w, const int8_t* const* in, Ints* dots) {
             const __m256i x = splat4(in[r] + 16 + 4 * c);
             low[r] = _mm256_add_epi16(low[r], _mm256_maddubs_epi16(b0, x));
             high[r] = _mm256_add_epi16(high[r], _mm256_maddubs_epi16(b1, x));
+            keep_in_register(low[r], high[r]);
         }
     }
 #pragma GCC unroll 8
@@ -136,6 +141,7 @@ TW_INLINE void dot_q8(const uint8_t* w, const int8_t* const* in, const int32_t*,
             const __m256i p1 = _mm256_madd_epi16(_mm256_maddubs_epi16(a1, _mm256_sign_epi8(x, w1)), ones);
             low[r] = c == 0 ? p0 : _mm256_add_epi32(low[r], p0);
             high[r] = c == 0 ? p1 : _mm256_add_epi32(high[r], p1);
+            keep_in_register(low[r], high[r]);
         }
     }
 #pragma GCC unroll 8

@@ -39,7 +39,7 @@ TW_INLINE Floats power_of_two(Ints n) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(127)), 23));
 }
 TW_INLINE Floats keep_first(Floats v, int count, float other) {
-    const __mmask16 keep = count >= 16 ? __mmask16(0xFFFF) : __mmask16((1u << count) - 1);
+    const __mmask16 keep = count >= 16 ? 0xFFFF : count <= 0 ? 0 : __mmask16((1u << count) - 1);
     return _mm512_mask_blend_ps(keep, _mm512_set1_ps(other), v);
 }
 TW_INLINE __m256 low_half(Floats v) { return _mm512_castps512_ps256(v); }

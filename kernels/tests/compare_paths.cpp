@@ -1,0 +1,283 @@
+// Holds every instruction-set path to a plain double-precision reference, to itself row by row, and the paths with
+// fused multiply-add to each other, bit for bit. Exits 1 at the first disagreement and says where.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "../kernels.h"
+#include "../pack.h"
+
+using namespace tokenworks;
+
+namespace {
+
+std::mt19937 random_bits(7);
+int checks = 0;
+
+float uniform(float low, float high) { return std::uniform_real_distribution<float>(low, high)(random_bits); }
+
+std::vector<float> floats(size_t count, float low = -2, float high = 2) {
+    std::vector<float> values(count);
+    for (float& value : values) value = uniform(low, high);
+    return values;
+}
+
+void expect(bool holds, const std::string& what) {
+    ++checks;
+    if (holds) return;
+    std::printf("FAILED: %s\n", what.c_str());
+    std::exit(1);
+}
+
+bool same(const std::vector<float>& a, const std::vector<float>& b) {
+    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+void expect_near(const std::vector<float>& got, const std::vector<double>& want, double tolerance, const std::string& what) {
+    for (size_t i = 0; i < want.size(); ++i) {
+        const double error = std::fabs(got[i] - want[i]);
+        expect(error <= tolerance * (1 + std::fabs(want[i])),
+               what + " at " + std::to_string(i) + ": " + std::to_string(got[i]) + ", not " + std::to_string(want[i]));
+    }
+}
+
+struct Rows {  // activations with their own memory
+    std::vector<int8_t> values;
+    std::vector<float> scale, scaled_sum, floats;
+    std::vector<int32_t> sum;
+    Activations view;
+
+    Rows(int rows, int size, std::vector<float> x) : floats(std::move(x)) {
+        const int groups = (size + kGroup - 1) / kGroup;
+        values.resize(size_t(rows) * groups * kGroup);
+        scale.resize(size_t(rows) * groups);
+        scaled_sum.resize(scale.size());
+        sum.resize(scale.size());
+        view = {values.data(), scale.data(), sum.data(), scaled_sum.data(), floats.data(), groups, size_t(size)};
+    }
+};
+
+std::vector<uint8_t> encoded_rows(Source source, int rows, int inputs) {
+    std::vector<uint8_t> raw(row_bytes(source, inputs) * size_t(rows));
+    if (source == Source::f32) {
+        // Multiples of 1/64 with a largest one of 127/64 in each group: exact as int8 groups and as bf16.
+        std::vector<float> values;
+        for (int i = 0; i < rows * inputs; ++i)
+            values.push_back(float(i % inputs % kGroup == 0 ? 127 : int(random_bits() % 255) - 127) / 64);
+        std::memcpy(raw.data(), values.data(), raw.size());
+        return raw;
+    }
+    for (uint8_t& byte : raw) byte = uint8_t(random_bits());
+    if (source == Source::q8_0)  // no encoder emits -128; packing turns it into -127
+        for (uint8_t& byte : raw) byte = byte == 0x80 ? 0x81 : byte;
+    const size_t block = source == Source::q8_0 ? 34 : source == Source::q4_0 ? 18 : 20;
+    for (size_t at = 0; at < raw.size(); at += block) {  // sane fp16 scales: 2^-6 … 2^-5, and extremes of the codes
+        const uint16_t scale = uint16_t(0x2400 + random_bits() % 0x400), least = uint16_t(0xA400 + random_bits() % 0x400);
+        std::memcpy(&raw[at], &scale, 2);
+        if (source == Source::q4_1) std::memcpy(&raw[at + 2], &least, 2);
+        if (random_bits() % 8 == 0) std::memset(&raw[at + block - 16], 0xFF, 16);
+    }
+    return raw;
+}
+
+void check_product(const std::vector<const Kernels*>& paths, Team& team, Source source, int outputs, int inputs, int rows) {
+    const std::string where = "product source " + std::to_string(int(source)) + " " + std::to_string(outputs) + "x" +
+                              std::to_string(inputs) + " rows " + std::to_string(rows);
+    Arena arena;
+    const auto raw = encoded_rows(source, outputs, inputs);
+    const Matrix matrix = pack(arena, team, source, raw.data(), outputs, inputs, nullptr);
+    Rows in(rows, inputs, floats(size_t(rows) * inputs));
+    const bool integers = matrix.format != Format::bf16;
+    if (integers)
+        for (int row = 0; row < rows; ++row)
+            paths[0]->quantise(in.floats.data() + size_t(row) * inputs, inputs, in.view.from_row(row));
+    if (integers && rows > 1) {  // the largest sums that can occur
+        for (int i = 0; i < inputs; ++i) in.values[size_t(i)] = 127;
+        for (int g = 0; g < in.view.groups; ++g) {
+            in.sum[size_t(g)] = 127 * kGroup;
+            in.scaled_sum[size_t(g)] = in.scale[size_t(g)] * 127 * kGroup;
+        }
+    }
+    const size_t stride = size_t(matrix.panels()) * kPanelRows;
+    std::vector<double> want(size_t(rows) * stride, 0.0);
+    std::vector<float> weights(static_cast<size_t>(inputs));
+    for (int n = 0; n < outputs; ++n) {
+        decode_row(source, raw.data() + row_bytes(source, inputs) * size_t(n), inputs, weights.data());
+        for (int row = 0; row < rows; ++row)
+            for (int i = 0; i < inputs; ++i) {
+                const size_t at = size_t(row) * inputs + i;
+                const double x = integers ? double(in.scale[size_t(row) * in.view.groups + i / kGroup]) * in.values[at]
+                                          : double(in.floats[at]);
+                want[size_t(row) * stride + n] += weights[size_t(i)] * x;
+            }
+    }
+    std::vector<std::vector<float>> results;
+    for (const Kernels* path : paths) {
+        std::vector<float> out(size_t(rows) * stride, 1.0f), single = out, twice;
+        path->product(matrix, 0, matrix.panels(), in.view, rows, out.data(), stride, false);
+        expect_near(out, want, 1e-4, where + " " + path->name);
+        for (int row = 0; row < rows; ++row)
+            for (int p = 0; p < matrix.panels(); ++p)
+                path->product(matrix, p, p + 1, in.view.from_row(row), 1,
+                              single.data() + size_t(row) * stride + size_t(p) * kPanelRows, stride, false);
+        expect(same(out, single), where + " differs row by row on " + path->name);
+        twice = out;
+        path->product(matrix, 0, matrix.panels(), in.view, rows, twice.data(), stride, true);
+        for (size_t i = 0; i < out.size(); ++i) expect(twice[i] == out[i] + out[i], where + " accumulates wrongly");
+        results.push_back(out);
+    }
+    for (size_t i = 1; i + 1 < results.size(); ++i)  // all but the portable path, which is last
+        expect(same(results[0], results[i]), where + " differs between " + paths[0]->name + " and " + paths[i]->name);
+}
+
+void check_rows(const std::vector<const Kernels*>& paths, int size) {
+    const auto x = floats(size_t(size), -40, 40), other = floats(size_t(size));
+    std::vector<std::vector<float>> norms, silus, turned;
+    std::vector<std::vector<uint16_t>> halves;
+    std::vector<std::vector<int8_t>> codes;
+    double squares = 0;
+    for (float value : x) squares += double(value) * value;
+    std::vector<double> want_norm, want_silu;
+    for (int i = 0; i < size; ++i) {
+        want_norm.push_back(x[size_t(i)] / std::sqrt(squares / size + 1e-5) * other[size_t(i)]);
+        want_silu.push_back(double(x[size_t(i)]) / (1 + std::exp(-double(x[size_t(i)]))) * other[size_t(i)]);
+    }
+    for (const Kernels* path : paths) {
+        const std::string where = std::string(" of ") + std::to_string(size) + " on " + path->name;
+        std::vector<float> y(static_cast<size_t>(size));
+        path->rms_norm(x.data(), other.data(), 1e-5f, size, y.data());
+        expect_near(y, want_norm, 1e-5, "rms_norm" + where);
+        norms.push_back(y);
+        if (size % 16 == 0) {
+            y = x;
+            path->silu_multiply(y.data(), other.data(), size);
+            expect_near(y, want_silu, 1e-5, "silu" + where);
+            silus.push_back(y);
+            std::vector<uint16_t> half(static_cast<size_t>(size));
+            path->to_half(x.data(), half.data(), size);
+            halves.push_back(half);
+        }
+        if (size % 2 == 0) {
+            std::vector<float> cosine, sine;
+            for (int i = 0; i < size / 2; ++i) {
+                cosine.push_back(float(std::cos(0.1 * i)));
+                sine.push_back(float(std::sin(0.1 * i)));
+            }
+            y = x;
+            path->rotate(y.data(), cosine.data(), sine.data(), size / 2);
+            std::vector<double> want(static_cast<size_t>(size));
+            for (int i = 0; i < size / 2; ++i) {
+                const double a = x[size_t(i)], b = x[size_t(i + size / 2)], c = cosine[size_t(i)], s = sine[size_t(i)];
+                want[size_t(i)] = a * c - b * s;
+                want[size_t(i + size / 2)] = b * c + a * s;
+            }
+            expect_near(y, want, 1e-5, "rotate" + where);
+            turned.push_back(y);
+        }
+        if (size % kGroup == 0) {
+            Rows row(1, size, x);
+            path->quantise(x.data(), size, row.view);
+            for (int i = 0; i < size; ++i) {
+                const float step = row.scale[size_t(i / kGroup)];
+                expect(std::fabs(row.values[size_t(i)] * step - x[size_t(i)]) <= 0.5001f * step, "quantise" + where);
+            }
+            codes.push_back(row.values);
+        }
+    }
+    for (size_t i = 1; i < paths.size(); ++i) {
+        if (!halves.empty()) expect(halves[i] == halves[0], "to_half differs between paths");
+        if (!codes.empty()) expect(codes[i] == codes[0], "quantise differs between paths");
+        if (i + 1 == paths.size()) break;
+        expect(same(norms[i], norms[0]), "rms_norm differs between paths");
+        if (!silus.empty()) expect(same(silus[i], silus[0]), "silu differs between paths");
+        if (!turned.empty()) expect(same(turned[i], turned[0]), "rotate differs between paths");
+    }
+}
+
+void check_attention(const std::vector<const Kernels*>& paths, int size, int first, int count) {
+    const int tokens = first + count, pages = (tokens + kPageTokens - 1) / kPageTokens;
+    const std::string where = "attend size " + std::to_string(size) + " first " + std::to_string(first);
+    const size_t page_size = size_t(2) * kPageTokens * size;
+    // Pages in reverse order; what no token was written to is NaN and must not be read into a result.
+    std::vector<uint16_t> store(page_size * size_t(pages), 0x7E00);
+    std::vector<int32_t> table;
+    for (int page = 0; page < pages; ++page) table.push_back(pages - 1 - page);
+    const KeyValues kv{store.data(), page_size, size};
+    std::vector<std::vector<float>> keys, values;
+    for (int t = 0; t < tokens; ++t) {
+        keys.push_back(floats(size_t(size)));
+        values.push_back(floats(size_t(size)));
+        const int page = table[size_t(t / kPageTokens)], slot = t % kPageTokens;
+        std::vector<uint16_t> half(static_cast<size_t>(size));
+        paths.back()->to_half(keys.back().data(), half.data(), size);
+        for (int d = 0; d < size; ++d) kv.keys(page, 0)[d * kPageTokens + slot] = half[size_t(d)];
+        paths.back()->to_half(values.back().data(), kv.values(page, 0) + slot * size, size);
+    }
+    const auto query = floats(size_t(count) * size, -0.5f, 0.5f);
+    std::vector<double> want;
+    for (int q = 0; q < count; ++q) {
+        std::vector<double> weights;
+        double top = -1e30, total = 0;
+        for (int t = 0; t <= first + q; ++t) {
+            double score = 0;
+            for (int d = 0; d < size; ++d) score += double(query[size_t(q * size + d)]) * keys[size_t(t)][size_t(d)];
+            weights.push_back(score);
+            top = std::max(top, score);
+        }
+        for (double& weight : weights) total += weight = std::exp(weight - top);
+        for (int d = 0; d < size; ++d) {
+            double sum = 0;
+            for (size_t t = 0; t < weights.size(); ++t) sum += weights[t] / total * values[t][size_t(d)];
+            want.push_back(sum);
+        }
+    }
+    std::vector<float> scratch(size_t(kQueryTile) * pages * kPageTokens);
+    std::vector<std::vector<float>> results;
+    for (const Kernels* path : paths) {
+        std::vector<float> together(query.size()), alone(query.size());
+        Query queries[kQueryTile];
+        for (int q = 0; q < count; ++q)
+            queries[q] = {query.data() + q * size, together.data() + q * size, first + q};
+        path->attend(queries, count, kv, 0, table.data(), scratch.data());
+        expect_near(together, want, 3e-3, where + " " + path->name);  // fp16 keys and values
+        for (int q = 0; q < count; ++q) {
+            const Query one{query.data() + q * size, alone.data() + q * size, first + q};
+            path->attend(&one, 1, kv, 0, table.data(), scratch.data());
+        }
+        expect(same(together, alone), where + " depends on its tile on " + path->name);
+        results.push_back(together);
+    }
+    for (size_t i = 1; i + 1 < results.size(); ++i) expect(same(results[0], results[i]), where + " differs between paths");
+}
+
+}  // namespace
+
+int main() {
+    std::vector<const Kernels*> paths;
+#if defined(__x86_64__)
+    if (kAvx2Kernels.supported()) paths.push_back(&kAvx2Kernels);
+#ifdef TW_EMULATED
+    paths.push_back(&kAvx512VnniKernels);
+#else
+    if (kAvx512VnniKernels.supported()) paths.push_back(&kAvx512VnniKernels);
+#endif
+#endif
+    paths.push_back(&kPortableKernels);
+    Team team(2);
+    for (Source source : {Source::q4_0, Source::q4_1, Source::q8_0, Source::f32})
+        for (int outputs : {1, 16, 40})
+            for (int inputs : {32, 96, 576})
+                for (int rows : {1, 2, 3, 4, 5, 7, 8, 9, 12, 19}) check_product(paths, team, source, outputs, inputs, rows);
+    for (int inputs : {1, 7, 50}) check_product(paths, team, Source::f32, 20, inputs, 5);
+    for (int size : {1, 8, 16, 32, 48, 64, 576, 601}) check_rows(paths, size);
+    for (int size : {16, 64, 80, 128})
+        for (int first : {0, 1, 14, 15, 16, 31, 100})
+            for (int count = 1; count <= kQueryTile; ++count) check_attention(paths, size, first, count);
+    std::printf("%d checks on", checks);
+    for (const Kernels* path : paths) std::printf(" %s", path->name);
+    std::printf("\n");
+}

@@ -1,0 +1,283 @@
+"""The C++ executor against the numpy oracle, and against itself in every chunking and company."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tokenworks.errors import ConfigError, UnsupportedByKernels
+from tokenworks.inference.executors.base import PAGE_TOKENS, Batch, Span
+from tokenworks.inference.executors.native import NativeExecutor, choose_path, supported_paths
+from tokenworks.inference.executors.reference import ReferenceExecutor
+from tokenworks.inference.models.gguf_writer import EncodedTensor, write_gguf
+from tokenworks.inference.models.llama import Model, load_model
+from tokenworks.inference.models.llama_config import ModelConfig, expected_tensors
+from tokenworks.inference.models.quantisation import quantise
+from tokenworks.inference.models.tensors import TensorType
+
+SMALL = ModelConfig(
+    name="random",
+    architecture="llama",
+    layers=2,
+    hidden=96,
+    heads=6,
+    kv_heads=2,
+    head_dim=16,
+    feed_forward=160,
+    vocabulary=500,  # not a whole number of panels
+    context_length=256,
+    rms_eps=1e-5,
+    rope_theta=10_000.0,
+    rope_dim=16,
+)
+SHAPES = {
+    "grouped heads": SMALL,
+    "one kv head, wide heads": replace(
+        SMALL, heads=3, kv_heads=1, head_dim=64, rope_dim=64, feed_forward=352, hidden=64
+    ),
+    "no grouping, part of the head rotated": replace(
+        SMALL, heads=4, kv_heads=4, head_dim=32, rope_dim=16
+    ),
+    "heads wider than hidden": replace(SMALL, hidden=32, heads=4, head_dim=48, rope_dim=48),
+}
+
+
+def write_random_model(path: Path, config: ModelConfig, encoding: TensorType) -> Model:
+    random = np.random.default_rng(1)
+    tensors = []
+    for name, shape, _ in expected_tensors(config):
+        matrix = len(shape) == 2
+        values = (
+            random.normal(0, shape[-1] ** -0.5, shape) if matrix else random.uniform(0.5, 2, shape)
+        )
+        type = encoding if matrix else TensorType.F32
+        array = values.astype(np.float32)
+        tensors.append(EncodedTensor(name, type, shape, quantise(array, type)))
+    metadata: dict[str, str | int | float] = {
+        "general.architecture": "llama",
+        "general.name": config.name,
+        "llama.block_count": config.layers,
+        "llama.embedding_length": config.hidden,
+        "llama.feed_forward_length": config.feed_forward,
+        "llama.attention.head_count": config.heads,
+        "llama.attention.head_count_kv": config.kv_heads,
+        "llama.attention.key_length": config.head_dim,
+        "llama.attention.value_length": config.head_dim,
+        "llama.attention.layer_norm_rms_epsilon": config.rms_eps,
+        "llama.context_length": config.context_length,
+        "llama.rope.freq_base": config.rope_theta,
+        "llama.rope.dimension_count": config.rope_dim,
+        "llama.vocab_size": config.vocabulary,
+    }
+    write_gguf(path, metadata, tensors)
+    return load_model(path)
+
+
+def pages_of(first: int, tokens: int) -> NDArray[np.int32]:
+    """Out of order on purpose: the place of a page must not matter."""
+    count = -(-tokens // PAGE_TOKENS)
+    return (np.arange(count, dtype=np.int32)[::-1] + first).copy()
+
+
+def run(
+    executor: NativeExecutor | ReferenceExecutor,
+    tokens: NDArray[np.int32],
+    chunks: list[int],
+    first_page: int = 0,
+) -> NDArray[np.float32]:
+    """Logits of every token, the sequence being fed in chunks."""
+    table = pages_of(first_page, len(tokens))
+    start, parts = 0, []
+    for length in chunks:
+        batch = Batch(
+            tokens=tokens[start : start + length],
+            spans=(Span(start=start, length=length, pages=table),),
+            logit_rows=np.arange(length, dtype=np.int32),
+        )
+        parts.append(executor.forward(batch).copy())
+        start += length
+    return np.concatenate(parts)
+
+
+def random_tokens(count: int, seed: int = 0) -> NDArray[np.int32]:
+    return np.random.default_rng(seed).integers(0, SMALL.vocabulary, count).astype(np.int32)
+
+
+def native(model: Model, isa: str = "auto", threads: int = 2) -> NativeExecutor:
+    executor = NativeExecutor(model, isa=isa, threads=threads, context_length=0)
+    executor.allocate(64)
+    return executor
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    path = tmp_path_factory.mktemp("native") / "random.gguf"
+    return write_random_model(path, SMALL, TensorType.Q4_1)
+
+
+@pytest.fixture(scope="module")
+def executor(model: Model) -> NativeExecutor:
+    return native(model)
+
+
+@pytest.mark.parametrize("isa", supported_paths())
+@pytest.mark.parametrize("encoding", list(TensorType))
+@pytest.mark.parametrize("shape", SHAPES)
+def test_logits_match_the_oracle(
+    tmp_path: Path, shape: str, encoding: TensorType, isa: str
+) -> None:
+    model = write_random_model(tmp_path / "model.gguf", SHAPES[shape], encoding)
+    oracle = ReferenceExecutor(model)
+    oracle.allocate(64)
+    tokens = random_tokens(40)
+    expected = run(oracle, tokens, [40])
+
+    actual = run(native(model, isa), tokens, [40])
+
+    # Activations are int8 here and float32 in the oracle; weights of float files become int8.
+    error = np.sqrt(np.mean((actual - expected) ** 2) / np.mean(expected**2))
+    assert error < 0.06
+    assert error > 0  # or this compared an executor with itself
+
+
+def test_rows_that_are_no_whole_groups_run_in_bf16_close_to_the_oracle(tmp_path: Path) -> None:
+    config = replace(SMALL, hidden=72, heads=5, kv_heads=1, feed_forward=100)
+    model = write_random_model(tmp_path / "model.gguf", config, TensorType.F32)
+    oracle = ReferenceExecutor(model)
+    oracle.allocate(64)
+    tokens = random_tokens(33)
+    expected = run(oracle, tokens, [33])
+
+    actual = run(native(model), tokens, [33])
+
+    error = np.sqrt(np.mean((actual - expected) ** 2) / np.mean(expected**2))
+    assert 0 < error < 0.01
+
+
+@pytest.mark.parametrize("isa", supported_paths())
+@settings(max_examples=20, deadline=None)
+@given(chunks=st.lists(st.integers(1, 40), min_size=1, max_size=8))
+def test_any_chunking_gives_the_same_bits(model: Model, isa: str, chunks: list[int]) -> None:
+    executor = native(model, isa)
+    tokens = random_tokens(sum(chunks))
+    whole = run(executor, tokens, [len(tokens)])
+
+    in_chunks = run(executor, tokens, chunks, first_page=32)
+
+    assert np.array_equal(whole, in_chunks)
+
+
+def test_one_token_at_a_time_gives_the_same_bits_as_the_whole_prompt(
+    executor: NativeExecutor,
+) -> None:
+    tokens = random_tokens(70)
+
+    assert np.array_equal(run(executor, tokens, [70]), run(executor, tokens, [1] * 70, 32))
+
+
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_company_in_the_batch_changes_no_bit(executor: NativeExecutor, data: st.DataObject) -> None:
+    """Sequences at different places of their prefill and decode share a forward."""
+    lengths = data.draw(st.lists(st.integers(1, 50), min_size=2, max_size=6))
+    done = [data.draw(st.integers(0, length - 1)) for length in lengths]
+    sequences = [random_tokens(length, seed) for seed, length in enumerate(lengths)]
+    alone = [run(executor, tokens, [len(tokens)], 60)[-1] for tokens in sequences]
+    spans = []
+    for index, (tokens, start) in enumerate(zip(sequences, done, strict=True)):
+        table = pages_of(8 * index, len(tokens))
+        if start:
+            head = Span(start=0, length=start, pages=table)
+            none = np.empty(0, np.int32)
+            executor.forward(Batch(tokens=tokens[:start], spans=(head,), logit_rows=none))
+        spans.append(Span(start=start, length=len(tokens) - start, pages=table))
+    rows = np.cumsum([span.length for span in spans]).astype(np.int32) - 1
+
+    mixed = executor.forward(
+        Batch(
+            tokens=np.concatenate([t[s:] for t, s in zip(sequences, done, strict=True)]),
+            spans=tuple(spans),
+            logit_rows=rows.astype(np.int32),
+        )
+    )
+
+    assert np.array_equal(mixed, np.stack(alone))
+
+
+def test_the_number_of_threads_changes_no_bit(model: Model) -> None:
+    tokens = random_tokens(50)
+    one, *more = (run(native(model, threads=n), tokens, [20, 1, 29]) for n in (1, 2, 3, 5))
+
+    assert all(np.array_equal(one, other) for other in more)
+
+
+def test_a_page_that_was_used_before_leaves_no_trace(executor: NativeExecutor) -> None:
+    tokens = random_tokens(20, seed=5)
+    fresh = run(executor, tokens, [20], first_page=40)
+    run(executor, random_tokens(32, seed=6), [32], first_page=40)
+
+    assert np.array_equal(run(executor, tokens, [20], first_page=40), fresh)
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        Batch(
+            tokens=np.array([500], np.int32),
+            spans=(Span(start=0, length=1, pages=np.array([0], np.int32)),),
+            logit_rows=np.array([0], np.int32),
+        ),
+        Batch(
+            tokens=np.array([-1], np.int32),
+            spans=(Span(start=0, length=1, pages=np.array([0], np.int32)),),
+            logit_rows=np.array([0], np.int32),
+        ),
+        Batch(
+            tokens=np.array([1], np.int32),
+            spans=(Span(start=0, length=1, pages=np.array([64], np.int32)),),
+            logit_rows=np.array([0], np.int32),
+        ),
+        Batch(
+            tokens=np.array([1], np.int32),
+            spans=(Span(start=16, length=1, pages=np.array([0], np.int32)),),
+            logit_rows=np.array([0], np.int32),
+        ),
+        Batch(
+            tokens=np.array([1, 2], np.int32),
+            spans=(Span(start=0, length=1, pages=np.array([0], np.int32)),),
+            logit_rows=np.array([0], np.int32),
+        ),
+        Batch(
+            tokens=np.array([1], np.int32),
+            spans=(Span(start=0, length=1, pages=np.array([0], np.int32)),),
+            logit_rows=np.array([1], np.int32),
+        ),
+    ],
+    ids=["token", "negative token", "page", "too few pages", "uncovered row", "logit row"],
+)
+def test_a_batch_out_of_range_is_refused(executor: NativeExecutor, batch: Batch) -> None:
+    with pytest.raises(ValueError, match=r"out of range|too few|do not cover"):
+        executor.forward(batch)
+
+
+def test_unknown_instruction_set_is_an_error_that_lists_the_known() -> None:
+    with pytest.raises(ConfigError, match=r"it can run: .*portable"):
+        choose_path("avx1024")
+
+
+def test_heads_that_do_not_fit_the_kernels_are_named(tmp_path: Path) -> None:
+    config = replace(SMALL, head_dim=24, rope_dim=24)
+    model = write_random_model(tmp_path / "model.gguf", config, TensorType.F32)
+
+    with pytest.raises(UnsupportedByKernels, match="24"):
+        native(model)
+
+
+def test_context_is_the_smaller_of_model_and_setting(model: Model) -> None:
+    assert NativeExecutor(model, isa="auto", threads=1, context_length=100).context_length == 100
+    assert NativeExecutor(model, isa="auto", threads=1, context_length=0).context_length == 256
+    assert NativeExecutor(model, isa="auto", threads=1, context_length=999).context_length == 256
