@@ -52,11 +52,12 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def file_lock(path: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+def file_lock(path: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[int]:
     """Hold the lock that the file at `path` stands for; it ends with the process at the latest.
 
-    If another process holds it, `on_wait` is called once and then this one waits. The file stays:
-    removing it would let two processes lock two files of one name.
+    If another process holds it, `on_wait` is called once and then this one waits. Yields the
+    lock's descriptor: a child that inherits it holds the lock as well, until it ends. The file
+    stays: removing it would let two processes lock two files of one name.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -66,6 +67,6 @@ def file_lock(path: Path, *, on_wait: Callable[[], None] | None = None) -> Itera
             if on_wait is not None:
                 on_wait()
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)

