@@ -21,6 +21,8 @@ Ids = NDArray[np.intp]
 GREEDY_BELOW = 1e-5
 """Temperatures below this are greedy: dividing by them would leave the range of float32."""
 
+_BLOCK = 256
+
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
@@ -61,9 +63,13 @@ def uniform(seed: int, index: int) -> float:
 
 def _draw(logits: Logits, peak: float, sampling: Sampling, position: float) -> int:
     with np.errstate(over="ignore", under="ignore"):
-        scaled = (logits - np.float32(peak)) * np.float32(1.0 / sampling.temperature)
-        ids = _likely(scaled, sampling)
-        weights = np.exp(scaled if ids is None else scaled[ids])
+        # In place from here on: fresh memory costs more than the arithmetic.
+        weights = logits - np.float32(peak)
+        weights *= np.float32(1.0 / sampling.temperature)
+        ids = _likely(weights, sampling)
+        if ids is not None:
+            weights = weights[ids]
+        np.exp(weights, out=weights)
     if sampling.top_p < 1.0:
         kept = _nucleus(weights, sampling.top_p)
         weights = weights[kept]
@@ -91,26 +97,43 @@ def _nucleus(weights: Logits, top_p: float) -> Ids:
     """The fewest most likely tokens with at least `top_p` of the weight; ids ascending.
 
     Tokens lighter than (1 - top_p) * total / count cannot matter: all of them together weigh less
-    than what the nucleus leaves out. Only the rest is sorted.
+    than what the nucleus leaves out. Of the rest only the weights are sorted, not the ids.
     """
     total = float(weights.sum(dtype=np.float64))
-    candidates = np.flatnonzero(weights >= (1.0 - top_p) * total / weights.size)
-    by_weight = candidates[np.argsort(-weights[candidates], kind="stable")]
-    mass = np.cumsum(weights[by_weight], dtype=np.float64)
-    count = int(np.searchsorted(mass, top_p * total)) + 1
-    return np.sort(by_weight[:count])
+    candidates = np.flatnonzero(weights >= np.float32((1.0 - top_p) * total / weights.size))
+    heaviest_first = np.sort(weights[candidates])[::-1]
+    mass = np.cumsum(heaviest_first.astype(np.float64))
+    count = min(int(np.searchsorted(mass, top_p * total)) + 1, candidates.size)
+    lightest = heaviest_first[count - 1]
+    kept: Ids = candidates[weights[candidates] >= lightest]
+    surplus = kept.size - count
+    if surplus:  # ties at the edge: the lowest ids stay
+        tied = np.flatnonzero(weights[kept] == lightest)
+        kept = np.delete(kept, tied[-surplus:])
+    return kept
 
 
 def _inverse_cdf(weights: Logits, position: float) -> int:
-    """The index at which the running sum of the weights passes `position` of their total."""
-    mass = np.cumsum(weights, dtype=np.float64)
-    return int(np.searchsorted(mass, position * mass[-1], side="right"))
+    """The index at which the running sum of the weights passes `position` of their total.
+
+    In two levels, blocks and then one block's tokens, because a long running sum is slow.
+    """
+    starts = np.arange(0, weights.size, _BLOCK)
+    mass = np.cumsum(np.add.reduceat(weights, starts, dtype=np.float64))
+    target = position * mass[-1]
+    block = int(np.searchsorted(mass, target, side="right"))
+    inside = weights[block * _BLOCK : (block + 1) * _BLOCK]
+    running = np.cumsum(inside, dtype=np.float64) + (mass[block - 1] if block else 0.0)
+    offset = int(np.searchsorted(running, target, side="right"))
+    # A block's sum and its running sum may differ in the last bit.
+    return block * _BLOCK + min(offset, int(np.flatnonzero(inside)[-1]))
 
 
 def _with_logprobs(token: int, logits: Logits, peak: float, count: int) -> Sampled:
     with np.errstate(under="ignore", over="ignore"):
-        total = np.exp(logits - np.float32(peak)).sum(dtype=np.float64)
-    normaliser = peak + math.log(total)
+        weights = logits - np.float32(peak)
+        np.exp(weights, out=weights)
+    normaliser = peak + math.log(weights.sum(dtype=np.float64))
     alternatives = tuple(
         Alternative(int(id), float(logits[id]) - normaliser) for id in _top(logits, count)
     )
