@@ -13,6 +13,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import AsyncGenerator
+from typing import cast
 
 import msgspec
 
@@ -124,8 +125,8 @@ class EngineClient(asyncio.Protocol):
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports have the methods of asyncio.Transport, not its type.
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         try:
