@@ -66,7 +66,8 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(BUILD_INPUTS) | $(BIN)/python
-	$(PIP) install --quiet --editable .
+	# Compiling every module of every dependency would take longer than the first start does.
+	$(PIP) install --quiet --no-compile --editable .
 	@touch $@
 
 $(VENV)/installed-for-tests: $(BUILD_INPUTS) | $(BIN)/python
