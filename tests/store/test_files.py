@@ -77,6 +77,20 @@ def test_a_lock_waits_for_another_process_and_survives_its_death(tmp_path: Path)
     assert waited == [True]
 
 
+def test_a_child_that_inherits_a_lock_holds_it_too(tmp_path: Path) -> None:
+    waited: list[bool] = []
+    command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    with file_lock(tmp_path / "lock") as held:
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(held,))
+
+    def end_child() -> None:
+        waited.append(True)
+        child.communicate()
+
+    with file_lock(tmp_path / "lock", on_wait=end_child):
+        assert waited == [True]
+
+
 def test_a_free_lock_is_taken_without_waiting(tmp_path: Path) -> None:
     def fail() -> None:
         raise AssertionError("nobody holds this lock")

