@@ -13,8 +13,10 @@ with OpenAI(base_url=f"{address}/v1", api_key="none-needed-on-this-machine") as 
         max_tokens=48,
         seed=7,
         stream=True,
+        stream_options={"include_usage": True},
     )
     for chunk in answer:
         if chunk.choices:
             print(chunk.choices[0].delta.content or "", end="", flush=True)
-print()
+        if chunk.usage:
+            print(f"\n{chunk.usage.completion_tokens} tokens from {model}")

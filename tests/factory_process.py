@@ -37,14 +37,15 @@ def tokenworks(
 @contextmanager
 def running_factory(home: Path, *arguments: str) -> Iterator[str]:
     """Start `tokenworks up` on a free port; yield its address; end it as Ctrl-C does."""
-    process = subprocess.Popen(
-        [*PROGRAM, "up", "--port", "0", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=(home / "stderr.log").open("w"),
-        text=True,
-        env=surroundings(home),
-        cwd=home,
-    )
+    with (home / "stderr.log").open("w") as log:
+        process = subprocess.Popen(
+            [*PROGRAM, "up", "--port", "0", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=surroundings(home),
+            cwd=home,
+        )
     assert process.stdout is not None
     try:
         address = None
