@@ -1,0 +1,74 @@
+"""What is refused at the door, and whether the reason says what to change."""
+
+import math
+from typing import Any
+
+import pytest
+
+from tokenworks.inference.admission import Limits, queue_full, refusal
+from tokenworks.inference.messages import Generate, Sampling
+
+LIMITS = Limits(vocabulary=100, context_length=64, held=10)
+
+
+def request(
+    prompt: list[int] | None = None, generated: list[int] | None = None, **sampling: Any
+) -> Generate:
+    return Generate(
+        request_id="r",
+        prompt=[1, 2, 3] if prompt is None else prompt,
+        sampling=Sampling(**{"max_tokens": 8, **sampling}),
+        generated=generated or [],
+    )
+
+
+def test_a_request_that_just_fits_is_taken() -> None:
+    assert refusal(request([0] * 56), LIMITS) is None
+
+
+def test_a_request_that_can_never_fit_is_refused_with_numbers() -> None:
+    refused = refusal(request([0] * 57), LIMITS)
+
+    assert refused is not None
+    assert refused.reason == "too_long"
+    assert refused.message == ("57 prompt tokens and up to 8 new ones are 65; this engine holds 64")
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (request([]), "the prompt has no tokens"),
+        (request([1, 100]), "prompt has token ids outside of 0 to 99"),
+        (request([-1]), "prompt has token ids outside of 0 to 99"),
+        (request(generated=[100]), "generated has token ids outside of 0 to 99"),
+        (request(max_tokens=0), "max_tokens 0 leaves nothing"),
+        (request(max_tokens=2, generated=[4, 5]), "max_tokens 2 leaves nothing"),
+        (request(stop_tokens=(5,), generated=[5]), "the answer is complete"),
+        (request(temperature=-0.1), "temperature -0.1"),
+        (request(temperature=math.nan), "temperature nan"),
+        (request(top_p=0.0), "top_p 0.0"),
+        (request(top_p=1.5), "top_p 1.5"),
+        (request(min_p=-1.0), "min_p -1.0"),
+        (request(top_k=-1), "top_k -1"),
+        (request(logprobs=1000), "logprobs 1000"),
+    ],
+)
+def test_an_invalid_request_is_refused_with_its_reason(bad: Generate, said: str) -> None:
+    refused = refusal(bad, LIMITS)
+
+    assert refused is not None
+    assert refused.reason == "invalid"
+    assert said in refused.message
+
+
+@pytest.mark.parametrize(
+    ("work", "tokens_per_s", "wait_s"),
+    [(1000, 50.0, 2.0), (10, 50.0, 1.0), (10**9, 1.0, 60.0), (1000, 0.0, 1.0)],
+)
+def test_the_wait_is_the_mean_time_until_a_place_is_free(
+    work: int, tokens_per_s: float, wait_s: float
+) -> None:
+    refused = queue_full(request(), LIMITS, work=work, tokens_per_s=tokens_per_s)
+
+    assert refused.reason == "queue_full"
+    assert refused.retry_after_s == wait_s
