@@ -37,13 +37,20 @@ def tokenworks(
 @contextmanager
 def running_factory(home: Path, *arguments: str) -> Iterator[str]:
     """Start `tokenworks up` on a free port; yield its address; end it as Ctrl-C does."""
+    with served_by(PROGRAM, home, *arguments) as address:
+        yield address
+
+
+@contextmanager
+def served_by(program: list[str], home: Path, *arguments: str, **environment: str) -> Iterator[str]:
+    """As `running_factory`, with the program of another installation."""
     with (home / "stderr.log").open("w") as log:
         process = subprocess.Popen(
-            [*PROGRAM, "up", "--port", "0", *arguments],
+            [*program, "up", "--port", "0", *arguments],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            env=surroundings(home),
+            env={**surroundings(home), **environment},
             cwd=home,
         )
     assert process.stdout is not None
