@@ -23,7 +23,7 @@ from tokenworks.inference.text.codec import TextCodec
 from tokenworks.inference.text.tiny_vocabulary import tiny_vocabulary
 
 FUZZ = settings(
-    max_examples=5_000 if os.environ.get("TOKENWORKS_SOAK") == "1" else 200,
+    max_examples=3_000 if os.environ.get("TOKENWORKS_SOAK") == "1" else 200,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -273,6 +273,7 @@ def use_everything(folder: Path, data: bytes) -> str:
 
 @FUZZ
 @given(data=st.binary(max_size=300), version=st.sampled_from([2, 3]), counts=st.binary(max_size=16))
+@pytest.mark.timeout(900)  # for soaks
 @pytest.mark.usefixtures("_traced")
 def test_random_bytes_after_the_magic_never_crash(
     tmp_path: Path, data: bytes, version: int, counts: bytes
@@ -297,6 +298,7 @@ changes = st.lists(
 
 @FUZZ
 @given(changes=changes, end=st.one_of(st.none(), st.floats(0, 1, exclude_max=True)))
+@pytest.mark.timeout(900)  # for soaks
 @pytest.mark.usefixtures("_traced")
 def test_a_damaged_real_file_is_used_or_refused_but_never_crashes(
     tmp_path: Path, real_shaped: bytes, changes: list[tuple[float, bytes]], end: float | None
