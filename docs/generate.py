@@ -18,6 +18,14 @@ READMES = {
     ROOT / "README.md": ("Measured", "what", "value", "command", "on"),
     ROOT / "README.zh-CN.md": ("测量结果", "项目", "数值", "命令", "环境"),
 }
+MEANINGS = {
+    "decode_ratio_vs_llamacpp": "speed of one answer, llama.cpp = 1",
+    "prefill_ratio_vs_llamacpp": "speed of reading a prompt, llama.cpp = 1",
+    "batch16_ratio_vs_llamacpp": "speed of 16 answers at once, llama.cpp = 1",
+    "t_first_token_warm_s": "seconds from `tokenworks up` to the first token, model already here",
+    "kl_vs_f32": "divergence from the file in f32, nats a token, lower is better",
+    "kl_vs_f32_llamacpp": "the same for llama.cpp",
+}
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 INTRODUCTION = """\
@@ -62,13 +70,19 @@ def measured_rows(results: Path) -> list[tuple[str, str, str, str]]:
     rows = []
     for path in sorted(results.glob("*.json")):
         record: dict[str, Any] = json.loads(path.read_text())
-        place = f"{record['hardware']}, commit `{str(record['commit'])[:9]}`"
+        environment = record["environment"]
+        place = (
+            f"{environment['cpu']}, {environment['cores']} cores, commit `{environment['commit']}`"
+        )
         command = f"`make bench AREA={path.stem}`"
         rows += [
-            (f"`{key}`", f"{value:.3g}" if isinstance(value, float) else str(value), command, place)
-            for key, value in record["summary"].items()
+            (_meaning(key), f"{value:g}", command, place) for key, value in record["keys"].items()
         ]
     return rows
+
+
+def _meaning(key: str) -> str:
+    return f"{MEANINGS[key]} (`{key}`)" if key in MEANINGS else f"`{key}`"
 
 
 def with_measured(readme: str, words: tuple[str, ...], results: Path) -> str:

@@ -40,7 +40,8 @@ def test_the_measured_table_comes_from_result_files_or_is_absent(
 
     assert absent == f"before\n{generate.BEGIN}\n{generate.END}\nafter\n"
 
-    record = {"summary": {"ratio": 1.23456}, "hardware": "2 cores", "commit": "0123456789abcdef"}
+    place = {"cpu": "Some CPU", "cores": 2, "commit": "01234567"}
+    record = {"environment": place, "keys": {"ratio": 1.234}, "details": {}}
     (tmp_path / "inference.json").write_text(json.dumps(record))
     present = generate.with_measured(absent, words, tmp_path)
 
