@@ -45,7 +45,6 @@ def test_the_measured_table_comes_from_result_files_or_is_absent(
     (tmp_path / "inference.json").write_text(json.dumps(record))
     present = generate.with_measured(absent, words, tmp_path)
 
-    assert (
-        "| `ratio` | 1.23 | `make bench AREA=inference` | 2 cores, commit `012345678` |" in present
-    )
+    where = "Some CPU, 2 cores, commit `01234567`"
+    assert f"| `ratio` | 1.234 | `make bench AREA=inference` | {where} |" in present
     assert generate.with_measured(present, words, tmp_path) == present
