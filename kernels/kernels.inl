@@ -143,12 +143,13 @@ static void product_of(const Matrix& m, int begin, int end, const Activations& i
         for (; row + kRowTile <= rows; row += kRowTile) tile<format, kRowTile>(w, m, in, row, out, stride, accumulate);
         if constexpr (kRowTile > 4)
             for (; row + 4 <= rows; row += 4) tile<format, 4>(w, m, in, row, out, stride, accumulate);
-        switch (rows - row) {
-            case 3: tile<format, 3>(w, m, in, row, out, stride, accumulate); break;
-            case 2: tile<format, 2>(w, m, in, row, out, stride, accumulate); break;
-            case 1: tile<format, 1>(w, m, in, row, out, stride, accumulate); break;
-            default: break;
-        }
+        if constexpr (kRowTile > 1)
+            switch (rows - row) {
+                case 3: tile<format, 3>(w, m, in, row, out, stride, accumulate); break;
+                case 2: tile<format, 2>(w, m, in, row, out, stride, accumulate); break;
+                case 1: tile<format, 1>(w, m, in, row, out, stride, accumulate); break;
+                default: break;
+            }
     }
 }
 
