@@ -61,12 +61,15 @@ clean:  ## remove what make made here (the state folder with the models stays)
 	rm -rf $(VENV) .peers build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: $(PYTHON) is not Python 3.11 or newer" >&2; \
+		echo "hint: make up PYTHON=python3.11" >&2; exit 1; }
 	@command -v g++ >/dev/null || command -v c++ >/dev/null || command -v clang++ >/dev/null \
 		|| { echo "error: no C++ compiler found" >&2; echo "hint: make system-deps" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
+# Not compiling every module of every dependency saves more than the first start then takes longer.
 $(VENV)/installed: $(BUILD_INPUTS) | $(BIN)/python
-	# Compiling every module of every dependency would take longer than the first start does.
 	$(PIP) install --quiet --no-compile --editable .
 	@touch $@
 
