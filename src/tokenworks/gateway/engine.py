@@ -31,8 +31,9 @@ logger = logging.getLogger(__name__)
 LONG_TEXT = 2000
 """Characters beyond which a text is tokenised in a thread, so that it stalls nobody's stream."""
 
-MOST_LOSSES = 3
-"""Workers that may die in a row on one request without a token from it: it is likely the cause."""
+MOST_LOSSES = 10
+"""Workers that may die on one request without a token of it in between: then it is likely the
+cause. A request that only waited for its place loses workers too, so the number is not small."""
 
 
 class EngineBackend:

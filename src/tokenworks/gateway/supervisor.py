@@ -55,7 +55,7 @@ class Supervisor:
     async def start(self) -> None:
         """Return once the worker is ready. Raises EngineError, with its last words, if given up."""
         self.state = "starting"
-        self._task = asyncio.create_task(self._keep_alive(), name="engine supervisor")
+        self._task = asyncio.create_task(self._supervise(), name="engine supervisor")
         try:
             await self.connection()
         except EngineError as error:
@@ -89,6 +89,13 @@ class Supervisor:
             self.state, self.reason = state, reason
             self._changed.notify_all()
 
+    async def _supervise(self) -> None:
+        try:
+            await self._keep_alive()
+        except Exception as error:  # whoever waits for a worker must hear that none will come
+            logger.exception("the engine cannot be started")
+            await self._become("failed", f"could not be started ({error})")
+
     async def _keep_alive(self) -> None:
         failures = failed_starts = 0
         while True:
@@ -113,7 +120,7 @@ class Supervisor:
         try:
             self.ready = await self._ready_or_none(self.client)
             if self.ready is None:
-                return False, await self.process.terminate(GRACE_SECONDS)
+                return False, await _end_of(self.process)
             await self._become("ready")
             return True, await self.process.wait()
         finally:
@@ -142,3 +149,12 @@ class Supervisor:
             async with asyncio.timeout(START_SECONDS):
                 return await client.ready()
         return None
+
+
+async def _end_of(process: Process) -> int:
+    """The exit code of a worker that has let go of its socket, or never got ready."""
+    try:
+        async with asyncio.timeout(GRACE_SECONDS):
+            return await process.wait()
+    except TimeoutError:
+        return await process.terminate(GRACE_SECONDS)

@@ -1,0 +1,253 @@
+"""The engine backend with real worker processes, which are killed as the test pleases."""
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from tokenworks.errors import ContextLengthError, EngineError, QueueFullError, RequestError
+from tokenworks.fleet.processes import Backoff
+from tokenworks.gateway.backend import Chunk, Completion
+from tokenworks.gateway.engine import EngineBackend
+from tokenworks.inference.settings import EngineSettings
+from tokenworks.telemetry.metrics import Metrics
+
+T = TypeVar("T")
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(work)
+
+
+@asynccontextmanager
+async def backend_of(model: Path, **changes: Any) -> AsyncIterator[EngineBackend]:
+    settings = EngineSettings(
+        model_path=str(model), model_id="tiny", executor="reference", threads=1, **changes
+    )
+    backend = EngineBackend(
+        settings, metrics=Metrics(), backoff=Backoff(first_s=0.01, cap_s=0.05, healthy_s=60)
+    )
+    try:
+        await backend.start()
+        yield backend
+    finally:
+        await backend.close()
+
+
+def completion(number: int = 0, **changes: Any) -> Completion:
+    wanted = {"prompt": f"the story of number {number}", "max_tokens": 40, "seed": number}
+    return Completion(request_id=f"test-{number}", model="tiny", **(wanted | changes))
+
+
+async def answer(backend: EngineBackend, request: Completion) -> list[Chunk]:
+    return [chunk async for chunk in backend.stream(request)]
+
+
+def text(chunks: list[Chunk]) -> str:
+    return "".join(chunk.text for chunk in chunks)
+
+
+def worker_pid(backend: EngineBackend) -> int | None:
+    pid = backend.status().details.get("worker_pid")
+    return int(pid) if pid else None
+
+
+def test_an_answer_is_a_function_of_prompt_sampling_and_seed(tiny_model: Path) -> None:
+    async def main() -> None:
+        async with backend_of(tiny_model) as backend:
+            first = await answer(backend, completion(1))
+            again = await answer(backend, completion(1))
+            other = await answer(backend, completion(1, seed=2))
+
+        assert text(first) == text(again)
+        assert text(first) != text(other)
+
+        assert [chunk.finish_reason for chunk in first[:-1]] == [None] * (len(first) - 1)
+        assert first[-1].finish_reason == "length"
+        assert first[-1].usage is not None
+        assert first[-1].usage.completion_tokens == sum(chunk.tokens for chunk in first) == 40
+
+    run(main())
+
+
+def test_killing_the_engine_at_random_points_loses_no_token_and_repeats_none(
+    tiny_model: Path,
+) -> None:
+    random_points = random.Random(7)
+    requests = [completion(n, max_tokens=random_points.randint(60, 160)) for n in range(50)]
+
+    async def killer(backend: EngineBackend, killed: list[int]) -> None:
+        while len(killed) < 4:
+            await asyncio.sleep(random_points.uniform(0.05, 0.4))
+            pid = worker_pid(backend)
+            if pid is not None and pid not in killed:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+
+    async def main() -> None:
+        async with backend_of(tiny_model) as backend:
+            undisturbed = await asyncio.gather(*(answer(backend, r) for r in requests))
+            killed: list[int] = []
+            kills = asyncio.create_task(killer(backend, killed))
+            disturbed = await asyncio.gather(*(answer(backend, r) for r in requests))
+            assert kills.done(), "the streams ended before the last kill: make them longer"
+            restarts = backend.status().details["restarts"]
+
+        assert restarts == 4
+        assert [text(chunks) for chunks in disturbed] == [text(chunks) for chunks in undisturbed]
+        assert [c[-1].usage.completion_tokens for c in disturbed if c[-1].usage] == [
+            c[-1].usage.completion_tokens for c in undisturbed if c[-1].usage
+        ]
+
+    run(main())
+
+
+def test_a_stop_string_ends_the_answer_and_is_not_part_of_it(tiny_model: Path) -> None:
+    async def main() -> None:
+        async with backend_of(tiny_model) as backend:
+            whole = text(await answer(backend, completion(3)))
+            stop = whole[10:13]
+            cut = await answer(backend, completion(3, stop=(stop,)))
+
+        assert text(cut) == whole[: whole.index(stop)]
+        assert cut[-1].finish_reason == "stop"
+
+    run(main())
+
+
+def test_logprobs_come_with_the_text_of_their_tokens(tiny_model: Path) -> None:
+    async def main() -> None:
+        async with backend_of(tiny_model) as backend:
+            chunks = await answer(backend, completion(4, logprobs=3, max_tokens=12))
+        tokens = [token for chunk in chunks for token in chunk.logprobs]
+
+        assert len(tokens) == 12
+        assert b"".join(t.raw for t in tokens).decode("utf-8", "replace") == text(chunks)
+        assert all(token.logprob <= 0 for token in tokens)
+        assert all(len(token.alternatives) == 3 for token in tokens)
+
+    run(main())
+
+
+def test_max_tokens_defaults_to_what_the_context_leaves(tiny_model: Path) -> None:
+    async def main() -> None:
+        async with backend_of(tiny_model, context_length=64) as backend:
+            chunks = await answer(backend, completion(5, max_tokens=None))
+        usage = chunks[-1].usage
+
+        assert usage is not None
+        assert chunks[-1].finish_reason == "length"
+        assert usage.prompt_tokens + usage.completion_tokens == 64
+
+    run(main())
+
+
+def test_too_long_a_request_is_refused_with_the_numbers(tiny_model: Path) -> None:
+    async def main() -> None:
+        async with backend_of(tiny_model, context_length=64) as backend:
+            with pytest.raises(ContextLengthError, match="64") as too_many:
+                await answer(backend, completion(max_tokens=64))
+            with pytest.raises(ContextLengthError, match=r"3000 tokens.*64"):
+                await answer(backend, completion(prompt="\t" * 3000))
+
+        assert "at most" in str(too_many.value)
+
+    run(main())
+
+
+def test_token_ids_outside_the_vocabulary_are_refused(tiny_model: Path) -> None:
+    async def main() -> None:
+        async with backend_of(tiny_model) as backend:
+            with pytest.raises(RequestError, match="99999"):
+                await answer(backend, completion(prompt=[1, 99999]))
+
+    run(main())
+
+
+def test_closing_a_stream_frees_its_place_in_the_engine(tiny_model: Path) -> None:
+    async def main() -> None:
+        async with backend_of(tiny_model, max_sequences=1, queue_limit=0) as backend:
+            async with aclosing(backend.stream(completion(max_tokens=900))) as chunks:
+                await anext(chunks)
+                with pytest.raises(QueueFullError) as full:
+                    await answer(backend, completion())
+            async with asyncio.timeout(10):
+                while not text(await answer_or_nothing(backend)):
+                    await asyncio.sleep(0.02)
+
+        assert full.value.retry_after_s > 0
+
+    run(main())
+
+
+async def answer_or_nothing(backend: EngineBackend) -> list[Chunk]:
+    try:
+        return await answer(backend, completion(max_tokens=2))
+    except QueueFullError:
+        return []
+
+
+def test_a_long_prompt_does_not_stall_the_event_loop(tiny_model: Path) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        slowest = 0.0
+
+        async def watch() -> None:
+            nonlocal slowest
+            while True:
+                before = loop.time()
+                await asyncio.sleep(0.005)
+                slowest = max(slowest, loop.time() - before)
+
+        async with backend_of(tiny_model) as backend:
+            watcher = asyncio.create_task(watch())
+            before = loop.time()
+            with pytest.raises(ContextLengthError):
+                await answer(backend, completion(prompt="the rain in Spain " * 60_000))
+            took = loop.time() - before
+            watcher.cancel()
+
+        assert slowest < took / 2
+
+    run(main())
+
+
+def test_an_engine_that_cannot_start_is_given_up_with_its_last_words(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF but not really")
+
+    async def main() -> None:
+        with pytest.raises(EngineError, match=r"could not be started") as failed:
+            async with backend_of(broken):
+                pass
+
+        assert "broken.gguf" in failed.value.message
+
+    run(main())
+
+
+def test_closing_the_backend_ends_streams_with_an_error_and_leaves_no_process(
+    tiny_model: Path,
+) -> None:
+    async def main() -> int:
+        async with backend_of(tiny_model) as backend:
+            pid = worker_pid(backend)
+            assert pid is not None
+            chunks = backend.stream(completion(max_tokens=900))
+            await anext(chunks)
+            await backend.close()
+            with pytest.raises(EngineError, match="stopped"):
+                async for _ in chunks:
+                    pass
+        return pid
+
+    pid = run(main())
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
