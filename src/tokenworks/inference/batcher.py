@@ -94,10 +94,9 @@ class Batcher:
 
         Empty only if there is nothing to do. The caller runs it and then calls `advance`.
         """
-        preempted = self.preemptions
         self._make_room()
-        if preempted == self.preemptions:
-            self._admit()
+        # Who has just given way does not fit again: it needs a page more than it gave up.
+        self._admit()
         decoding = [Chunk(sequence, 1) for sequence in self.running if sequence.pending == 1]
         return decoding + self._prefill(self.max_batch_tokens - len(decoding))
 
