@@ -68,9 +68,8 @@ $(BIN)/python:
 		|| { echo "error: no C++ compiler found" >&2; echo "hint: make system-deps" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# Not compiling every module of every dependency saves more than the first start then takes longer.
 $(VENV)/installed: $(BUILD_INPUTS) | $(BIN)/python
-	$(PIP) install --quiet --no-compile --editable .
+	$(PIP) install --quiet --editable .
 	@touch $@
 
 $(VENV)/installed-for-tests: $(BUILD_INPUTS) | $(BIN)/python
