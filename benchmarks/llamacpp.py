@@ -1,0 +1,121 @@
+"""The peer: llama.cpp, built natively from the sources inside llama-cpp-python's sdist."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from harness import PEERS
+
+VERSION = "0.3.36"
+SOURCE = PEERS / f"llama_cpp_python-{VERSION}"
+BIN = SOURCE / "vendor" / "llama.cpp" / "build" / "bin"
+VENV_PYTHON = PEERS / "venv" / "bin" / "python"
+TOOLS = ("llama-bench", "llama-batched-bench", "llama-quantize")
+BUILD_OPTIONS = (
+    "-DCMAKE_BUILD_TYPE=Release",
+    "-DGGML_NATIVE=ON",
+    "-DBUILD_SHARED_LIBS=ON",
+    "-DLLAMA_CURL=OFF",
+    "-DLLAMA_OPENSSL=OFF",
+    "-DLLAMA_BUILD_TESTS=OFF",
+    "-DLLAMA_BUILD_EXAMPLES=OFF",
+    "-DLLAMA_BUILD_UI=OFF",
+    "-DLLAMA_USE_PREBUILT_UI=OFF",
+)
+
+
+def install() -> None:
+    """Fetch and build into `.peers` (about 6 minutes on 2 cores); nothing if it is there."""
+    PEERS.mkdir(exist_ok=True)
+    if not VENV_PYTHON.exists():
+        subprocess.run([sys.executable, "-m", "venv", PEERS / "venv"], check=True)
+        packages = ("cmake", "ninja", "numpy", "typing-extensions", "diskcache", "jinja2")
+        subprocess.run([VENV_PYTHON, "-m", "pip", "install", "-q", *packages], check=True)
+    if not SOURCE.exists():
+        sdist = ("download", "-q", "--no-deps", "--no-binary", ":all:", "--no-build-isolation")
+        package = f"llama-cpp-python=={VERSION}"
+        needs = ("install", "-q", "scikit-build-core[pyproject]")
+        subprocess.run([VENV_PYTHON, "-m", "pip", *needs], check=True)
+        subprocess.run([VENV_PYTHON, "-m", "pip", *sdist, "-d", PEERS, package], check=True)
+        archive = PEERS / f"llama_cpp_python-{VERSION}.tar.gz"
+        shutil.unpack_archive(archive, PEERS, filter="data")
+        archive.unlink()
+    if all((BIN / tool).exists() for tool in TOOLS):
+        return
+    path = f"{VENV_PYTHON.parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path}
+    build = BIN.parent
+    configure = ["cmake", "-S", build.parent, "-B", build, "-G", "Ninja", *BUILD_OPTIONS]
+    subprocess.run(configure, check=True, env=environment)
+    compile = ["cmake", "--build", build, "--target", *TOOLS]
+    subprocess.run(compile, check=True, env=environment)
+
+
+def installed() -> bool:
+    return all((BIN / tool).exists() for tool in TOOLS) and VENV_PYTHON.exists()
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """llama.cpp on one model file."""
+
+    model: Path
+    threads: int
+
+    def decode_tps(self, tokens: int) -> float:
+        return self._bench("-p", "0", "-n", str(tokens))
+
+    def prefill_tps(self, tokens: int) -> float:
+        return self._bench("-p", str(tokens), "-n", "0")
+
+    def batch_tps(self, sequences: int, prompt: int, tokens: int) -> float:
+        """Output tokens per second of all sequences together."""
+        lengths = ("-npp", str(prompt), "-ntg", str(tokens), "-npl", str(sequences))
+        threads = ("-t", str(self.threads), "-tb", str(self.threads))
+        command = [BIN / "llama-batched-bench", "-m", self.model, "-c", "8192", *lengths, *threads]
+        lines = _run([*command, "--output-format", "jsonl"]).splitlines()
+        return float(json.loads([line for line in lines if line.startswith("{")][-1])["speed_tg"])
+
+    def _bench(self, *what: str) -> float:
+        threads = str(self.threads)
+        command = [BIN / "llama-bench", "-m", self.model, "-t", threads, "-r", "1", "-o", "jsonl"]
+        return float(json.loads(_run([*command, *what]).splitlines()[-1])["avg_ts"])
+
+    def logits(self, tokens: list[int], scratch: Path) -> np.ndarray:
+        """Next-token logits [tokens, vocabulary] of one window, by the library's own API."""
+        target = scratch / "peer-logits.npy"
+        script = Path(__file__).with_name("llamacpp_logits.py")
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(SOURCE),
+            "LLAMA_CPP_LIB_PATH": str(BIN),
+        }
+        subprocess.run(
+            [VENV_PYTHON, script, self.model, target, str(self.threads)],
+            input=json.dumps(tokens),
+            text=True,
+            check=True,
+            env=environment,
+            stderr=subprocess.DEVNULL,
+        )
+        return np.load(target, mmap_mode="r")
+
+
+def transcoded(model: Path, encoding: str) -> Path:
+    """The model in another of llama.cpp's formats, made by its own tool, kept in `.peers`."""
+    target = PEERS / f"{model.stem}.{encoding}.gguf"
+    if not target.exists():
+        _run([BIN / "llama-quantize", "--allow-requantize", model, target, encoding])
+    return target
+
+
+def _run(command: list[object]) -> str:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"error: {command[0]} failed\n{done.stderr[-2000:]}")
+    return done.stdout
