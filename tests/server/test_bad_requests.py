@@ -1,0 +1,277 @@
+"""Whatever arrives, the answer is a 4xx in OpenAI's shape that says what to change."""
+
+import json
+import socket
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from serving import Serving, serving
+from tokenworks.gateway.scripted import ScriptedBackend
+from tokenworks.server.settings import ServerSettings
+
+CHAT = "/v1/chat/completions"
+GOOD = {"model": "scripted", "messages": [{"role": "user", "content": "hi"}]}
+LIMITS = ServerSettings(port=0, max_body_bytes=4096, drain_seconds=0)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Serving]:
+    with serving(ScriptedBackend(), settings=LIMITS) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(server: Serving) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=server.url, timeout=20) as client:
+        yield client
+
+
+def post(client: httpx2.Client, body: bytes | str, **headers: str) -> httpx2.Response:
+    content = body.encode() if isinstance(body, str) else body
+    named = {"content-type": "application/json"} | {
+        name.replace("_", "-"): value for name, value in headers.items()
+    }
+    return client.post(CHAT, content=content, headers=named)
+
+
+def error_of(response: httpx2.Response) -> dict[str, str | None]:
+    body = response.json()
+
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert body["error"]["message"]
+    error: dict[str, str | None] = body["error"]
+    return error
+
+
+BAD_BODIES = {
+    b"": "not valid JSON",
+    b"{": "line 1 column 2",
+    b'{"model": "scripted",}': "not valid JSON",
+    b"[1, 2]": "must be a JSON object",
+    b'"text"': "must be a JSON object",
+    b'{"model": NaN}': "NaN",
+    b'{"temperature": -Infinity}': "Infinity",
+    b'{"model": "\xff"}': "not UTF-8: bad byte at offset 11",
+    b'{"model": "\\ud800"}': "surrogate",
+    b'{"model": "scripted", "messages": [], "seed": ' + b"9" * 3500 + b"}": "messages",
+    b'{"model": "a", "model": "b"}': "'model' twice",
+    b'{"a": ' + b"[" * 40 + b"]" * 40 + b"}": "deeper than 32",
+    b"[" * 3000: "deeper than 32",
+}
+
+
+@pytest.mark.parametrize(("body", "says"), BAD_BODIES.items())
+def test_a_body_that_is_no_good_json_is_400(client: httpx2.Client, body: bytes, says: str) -> None:
+    response = post(client, body)
+
+    assert response.status_code == 400
+    assert says in str(error_of(response)["message"])
+
+
+BAD_PARAMETERS = [
+    ({"temprature": 1}, "temprature", "Did you mean 'temperature'?"),
+    ({"max_tokns": 1}, "max_tokns", "Did you mean 'max_tokens'?"),
+    ({"wibble": 1}, "wibble", "Leave it out"),
+    ({"messages": None}, "messages", "valid list"),
+    ({"messages": []}, "messages", "at least 1"),
+    ({"messages": "hi"}, "messages", "valid list"),
+    ({"messages": [{"role": "robot", "content": "x"}]}, "messages[0].role", "'robot'"),
+    ({"messages": [{"role": "user"}]}, "messages[0].content", "missing"),
+    ({"messages": [{"role": "user", "content": 1}]}, "messages[0].content", "valid string"),
+    ({"messages": [{"role": "user", "content": "x", "mood": 1}]}, "messages[0].mood", "Unknown"),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+        "messages[0].content",
+        "'image_url'",
+    ),
+    ({"max_tokens": -1}, "max_tokens", "greater than or equal to 1"),
+    ({"max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
+    ({"max_tokens": 1.5}, "max_tokens", "valid integer"),
+    ({"max_tokens": "5"}, "max_tokens", "valid integer"),
+    ({"max_tokens": 2**70}, "max_tokens", "less than"),
+    ({"max_tokens": 5, "max_completion_tokens": 6}, None, "differ"),
+    ({"temperature": 3}, "temperature", "less than or equal to 2"),
+    ({"temperature": True}, "temperature", "valid number"),
+    ({"top_p": 0}, "top_p", "greater than 0"),
+    ({"top_k": -2}, "top_k", "greater than"),
+    ({"seed": 2**64}, "seed", "less than"),
+    ({"stop": ""}, "stop", "1 to 256"),
+    ({"stop": ["x"] * 17}, "stop", "at most 16"),
+    ({"stop": {"a": 1}}, "stop", "list of strings"),
+    ({"stream": "yes"}, "stream", "valid boolean"),
+    ({"stream_options": {"include_usage": True}}, None, "stream = true"),
+    ({"logprobs": 3}, "logprobs", "valid boolean"),
+    ({"top_logprobs": 3}, None, "logprobs = true"),
+    ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "less than or equal to 20"),
+    ({"n": 2}, "n", "not supported"),
+    ({"tools": [{"type": "function"}]}, "tools", "not supported"),
+    ({"response_format": {"type": "json_object"}}, "response_format", "not supported"),
+    ({"presence_penalty": 0.5}, "presence_penalty", "not supported"),
+    ({"logit_bias": {"1": 2}}, "logit_bias", "not supported"),
+    ({"model": ""}, "model", "at least 1"),
+    ({"model": 7}, "model", "valid string"),
+]
+
+
+@pytest.mark.parametrize(("change", "param", "says"), BAD_PARAMETERS)
+def test_a_bad_parameter_is_400_and_named(
+    client: httpx2.Client, change: dict[str, object], param: str | None, says: str
+) -> None:
+    response = post(client, json.dumps(GOOD | change))
+    error = error_of(response)
+
+    assert response.status_code == 400
+    assert error["param"] == param
+    assert says in str(error["message"])
+
+
+@pytest.mark.parametrize(
+    "neutral",
+    [
+        {"n": 1, "presence_penalty": 0, "frequency_penalty": 0.0, "logit_bias": {}, "tools": []},
+        {"response_format": {"type": "text"}, "tool_choice": "none", "best_of": None},
+        {"user": "me", "metadata": {"a": "b"}, "service_tier": "auto", "store": False},
+        {"max_tokens": None, "temperature": None, "stop": None, "stream": None, "seed": None},
+        {"messages": [{"role": "assistant", "content": "x", "refusal": None, "tool_calls": []}]},
+    ],
+)
+def test_parameters_that_ask_for_nothing_pass(
+    client: httpx2.Client, neutral: dict[str, object]
+) -> None:
+    assert post(client, json.dumps(GOOD | neutral)).status_code == 200
+
+
+def test_an_unknown_model_is_404_and_names_those_served(client: httpx2.Client) -> None:
+    response = post(client, json.dumps(GOOD | {"model": "script"}))
+
+    assert response.status_code == 404
+    assert error_of(response)["code"] == "model_not_found"
+    assert "Did you mean 'scripted'" in str(error_of(response)["message"])
+
+
+def test_prompts_that_completions_cannot_take_are_400(client: httpx2.Client) -> None:
+    for prompt in (["a", "b"], [-1], [1.5], {"a": 1}, None, [[1], [2]]):
+        body = {"model": "scripted", "prompt": prompt}
+        response = client.post("/v1/completions", json=body)
+
+        assert response.status_code == 400, prompt
+        assert error_of(response)["param"] == "prompt"
+    echo = client.post("/v1/completions", json={"model": "scripted", "prompt": "", "echo": True})
+
+    assert error_of(echo)["param"] == "echo"
+
+
+def test_paths_and_methods_that_do_not_exist_are_404_and_405(client: httpx2.Client) -> None:
+    nowhere, wrong = client.get("/v1/nothing"), client.get(CHAT)
+
+    assert (nowhere.status_code, wrong.status_code) == (404, 405)
+    assert "GET /v1/nothing" in str(error_of(nowhere)["message"])
+    assert wrong.headers["allow"] == "POST"
+    assert error_of(wrong)["code"] == "method_not_allowed"
+
+
+def test_only_json_is_accepted(client: httpx2.Client) -> None:
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "application/jsonp", ""):
+        assert post(client, json.dumps(GOOD), content_type=kind).status_code == 415
+    assert (
+        post(client, json.dumps(GOOD), content_type="Application/JSON; charset=utf-8").status_code
+        == 200
+    )
+
+
+def test_a_body_over_the_limit_is_413_announced_or_not(client: httpx2.Client) -> None:
+    large = json.dumps(GOOD | {"user": "x" * 5000}).encode()
+
+    def pieces() -> Iterator[bytes]:
+        yield from (large[start : start + 100] for start in range(0, len(large), 100))
+
+    announced = post(client, large)
+    chunked = client.post(CHAT, content=pieces(), headers={"content-type": "application/json"})
+
+    assert announced.status_code == chunked.status_code == 413
+    assert "4096" in str(error_of(announced)["message"])
+    assert error_of(chunked)["code"] == "body_too_large"
+
+
+def test_pages_and_names_from_elsewhere_are_refused(server: Serving, client: httpx2.Client) -> None:
+    own = server.url.removeprefix("http://")
+
+    assert client.get("/v1/models", headers={"origin": server.url}).status_code == 200
+    assert client.get("/v1/models", headers={"host": f"localhost:{own.split(':')[1]}"}).is_success
+    for origin in (
+        "https://evil.example",
+        "null",
+        f"{server.url}.evil.example",
+        "http://localhost",
+    ):
+        refused = client.get("/v1/models", headers={"origin": origin})
+        assert refused.status_code == 403
+        assert error_of(refused)["code"] == "origin_not_allowed"
+    for host in ("evil.example", "127.0.0.1.evil.example", f"evil.example:{own.split(':')[1]}"):
+        refused = client.get("/health", headers={"host": host})
+        assert refused.status_code == 403
+        assert error_of(refused)["code"] == "host_not_allowed"
+
+
+def test_a_configured_page_elsewhere_may_call() -> None:
+    settings = ServerSettings(port=0, drain_seconds=0, allowed_origins=("https://a.example",))
+
+    with (
+        serving(ScriptedBackend(), settings=settings) as server,
+        httpx2.Client(base_url=server.url) as client,
+    ):
+        asked = client.options(
+            CHAT,
+            headers={"origin": "https://a.example", "access-control-request-method": "POST"},
+        )
+        answered = client.post(CHAT, json=GOOD, headers={"origin": "https://a.example"})
+
+    assert asked.status_code == 204
+    assert "POST" in asked.headers["access-control-allow-methods"]
+    assert answered.headers["access-control-allow-origin"] == "https://a.example"
+
+
+def test_request_ids_are_kept_if_sane_and_made_if_not(client: httpx2.Client) -> None:
+    kept = client.get("/health", headers={"x-request-id": "abc-123"})
+    made = client.get("/health", headers={"x-request-id": "no spaces, please"})
+
+    assert kept.headers["x-request-id"] == "abc-123"
+    assert made.headers["x-request-id"].isalnum()
+
+
+def test_bytes_that_are_no_http_do_not_hurt(server: Serving, client: httpx2.Client) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        connection.sendall(b"\x16\x03\x01\x00\xff garbage\r\n\r\n")
+        connection.recv(1000)
+
+    assert client.get("/health").status_code == 200
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+names = st.sampled_from(["model", "messages", "max_tokens", "stop", "seed", "tools", "n", "x"])
+
+
+@given(changes=st.dictionaries(names, json_values, max_size=4))
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_no_json_object_is_ever_a_server_error(
+    client: httpx2.Client, changes: dict[str, object]
+) -> None:
+    response = post(client, json.dumps(GOOD | changes))
+
+    assert response.status_code in (200, 400, 404, 413)
+    if response.status_code != 200:
+        error_of(response)
