@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from factory_process import tokenworks
-from scripted_server import served
+from serving import serving
 from tokenworks.cli.chat import Timing, default_address
 from tokenworks.errors import EngineError
 from tokenworks.gateway.scripted import ScriptedBackend
@@ -14,8 +14,8 @@ SCRIPT = ("Hel", "lo", " there")
 
 def test_a_question_is_answered_on_stdout_and_timed_on_stderr(tmp_path: Path) -> None:
     backend = ScriptedBackend(SCRIPT)
-    with served(backend) as url:
-        answer = tokenworks("chat", "Hi", "--url", url, home=tmp_path)
+    with serving(backend) as server:
+        answer = tokenworks("chat", "Hi", "--url", server.url, home=tmp_path)
 
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout == "Hello there\n"
@@ -25,8 +25,8 @@ def test_a_question_is_answered_on_stdout_and_timed_on_stderr(tmp_path: Path) ->
 
 def test_a_pipe_is_one_question(tmp_path: Path) -> None:
     backend = ScriptedBackend(SCRIPT)
-    with served(backend) as url:
-        answer = tokenworks("chat", "--url", url, home=tmp_path, stdin="two\nlines")
+    with serving(backend) as server:
+        answer = tokenworks("chat", "--url", server.url, home=tmp_path, stdin="two\nlines")
 
     assert answer.stdout == "Hello there\n"
     assert backend.requests[0].messages == [{"role": "user", "content": "two\nlines"}]
@@ -35,8 +35,8 @@ def test_a_pipe_is_one_question(tmp_path: Path) -> None:
 def test_wishes_reach_the_factory(tmp_path: Path) -> None:
     backend = ScriptedBackend(SCRIPT)
     options = ("--max-tokens", "2", "--temperature", "0")
-    with served(backend) as url:
-        answer = tokenworks("chat", "Hi", "--url", url, *options, home=tmp_path)
+    with serving(backend) as server:
+        answer = tokenworks("chat", "Hi", "--url", server.url, *options, home=tmp_path)
 
     assert answer.stdout == "Hello\n"
     assert backend.requests[0].temperature == 0
@@ -44,8 +44,8 @@ def test_wishes_reach_the_factory(tmp_path: Path) -> None:
 
 def test_an_error_in_mid_answer_is_told_and_ends_with_code_1(tmp_path: Path) -> None:
     backend = ScriptedBackend(SCRIPT, fault=EngineError("the engine is gone"), fault_at=1)
-    with served(backend) as url:
-        answer = tokenworks("chat", "Hi", "--url", url, home=tmp_path)
+    with serving(backend) as server:
+        answer = tokenworks("chat", "Hi", "--url", server.url, home=tmp_path)
 
     assert backend.faults_fired == 1
     assert answer.returncode == 1
@@ -55,8 +55,8 @@ def test_an_error_in_mid_answer_is_told_and_ends_with_code_1(tmp_path: Path) -> 
 
 def test_nothing_asked_is_an_error(tmp_path: Path) -> None:
     backend = ScriptedBackend(SCRIPT)
-    with served(backend) as url:
-        answer = tokenworks("chat", "--url", url, home=tmp_path, stdin=" \n")
+    with serving(backend) as server:
+        answer = tokenworks("chat", "--url", server.url, home=tmp_path, stdin=" \n")
 
     assert answer.returncode == 1
     assert "error: Nothing was asked" in answer.stderr

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from factory_process import PROGRAM, surroundings
-from scripted_server import served
+from serving import serving
 from tokenworks.gateway.scripted import ScriptedBackend
 
 LIMIT_SECONDS = 20
@@ -56,7 +56,7 @@ def chatting(url: str, home: Path) -> Iterator[tuple[Terminal, subprocess.Popen[
 
 def test_a_conversation_remembers_until_told_to_forget(tmp_path: Path) -> None:
     backend = ScriptedBackend(("Good ", "day"))
-    with served(backend) as url, chatting(url, tmp_path) as (terminal, process):
+    with serving(backend) as server, chatting(server.url, tmp_path) as (terminal, process):
         for question in ("One", "Two", "/new", "Three"):
             terminal.wait_for("> ")
             terminal.type(f"{question}\r")
@@ -75,7 +75,7 @@ def test_a_conversation_remembers_until_told_to_forget(tmp_path: Path) -> None:
 
 def test_ctrl_c_stops_the_answer_and_not_the_conversation(tmp_path: Path) -> None:
     backend = ScriptedBackend(("tick ",) * 1000, delay_s=0.05)
-    with served(backend) as url, chatting(url, tmp_path) as (terminal, process):
+    with serving(backend) as server, chatting(server.url, tmp_path) as (terminal, process):
         terminal.wait_for("> ")
         terminal.type("Count\r")
         terminal.wait_for("tick tick ")
@@ -91,7 +91,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_conversation(tmp_path: Path) -> Non
 
 def test_escape_codes_of_a_model_do_not_reach_the_terminal(tmp_path: Path) -> None:
     backend = ScriptedBackend(("\x1b]0;title\x07", "fine"))
-    with served(backend) as url, chatting(url, tmp_path) as (terminal, _):
+    with serving(backend) as server, chatting(server.url, tmp_path) as (terminal, _):
         terminal.wait_for("> ")
         terminal.type("Hi\r")
         terminal.wait_for("\ufffd]0;title\ufffdfine")
