@@ -58,7 +58,7 @@ BAD_BODIES = {
     b'{"temperature": -Infinity}': "Infinity",
     b'{"model": "\xff"}': "not UTF-8: bad byte at offset 11",
     b'{"model": "\\ud800"}': "surrogate",
-    b'{"model": "scripted", "messages": [], "seed": ' + b"9" * 3500 + b"}": "messages",
+    b'{"model": "scripted", "messages": [], "seed": ' + b"9" * 3500 + b"}": "seed",
     b'{"model": "a", "model": "b"}': "'model' twice",
     b'{"a": ' + b"[" * 40 + b"]" * 40 + b"}": "deeper than 32",
     b"[" * 3000: "deeper than 32",

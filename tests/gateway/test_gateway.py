@@ -1,0 +1,91 @@
+"""Routing, measuring and draining, with scripted backends on a manual clock."""
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+import pytest
+
+from tokenworks.errors import EngineError, ModelNotFound
+from tokenworks.gateway.backend import Completion
+from tokenworks.gateway.gateway import Gateway
+from tokenworks.gateway.scripted import ScriptedBackend
+from tokenworks.telemetry.clock import ManualClock
+from tokenworks.telemetry.metrics import Metrics
+
+T = TypeVar("T")
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(work)
+
+
+def gateway_of(*backends: ScriptedBackend, metrics: Metrics | None = None) -> Gateway:
+    return Gateway(backends, metrics or Metrics(), ManualClock())
+
+
+def ask(model: str = "scripted") -> Completion:
+    return Completion(request_id="r", model=model, prompt="x")
+
+
+def test_a_request_goes_to_the_backend_that_has_its_model() -> None:
+    one, two = ScriptedBackend(model="One"), ScriptedBackend(model="two")
+    gateway = gateway_of(one, two)
+
+    async def main() -> None:
+        async for _ in gateway.stream(ask("ONE")):
+            pass
+
+    run(main())
+
+    assert (one.completed, two.completed) == (1, 0)
+    assert gateway.resolve("TWO") == "two"
+
+
+def test_an_unknown_model_is_named_with_those_served() -> None:
+    gateway = gateway_of(ScriptedBackend(model="alpha"), ScriptedBackend(model="beta"))
+
+    with pytest.raises(ModelNotFound, match="'gamma'") as unknown:
+        gateway.resolve("gamma")
+
+    assert unknown.value.hint is not None
+    assert "'alpha', 'beta'" in unknown.value.hint
+
+
+def test_tokens_of_answers_cut_short_are_counted_too() -> None:
+    metrics = Metrics()
+    gateway = gateway_of(ScriptedBackend(("a", "b", "c")), metrics=metrics)
+
+    async def main() -> None:
+        async with aclosing(gateway.stream(ask())) as chunks:
+            await anext(chunks)
+            await anext(chunks)
+
+            assert gateway.running == 1
+
+    run(main())
+
+    assert gateway.running == 0
+    assert b'tokenworks_completion_tokens_total{model="scripted"} 2.0' in metrics.exposition({})
+
+
+def test_draining_waits_for_what_runs_and_refuses_what_comes() -> None:
+    backend = ScriptedBackend(("a", "b"), delay_s=0.02)
+    gateway = gateway_of(backend)
+
+    async def main() -> None:
+        async with aclosing(gateway.stream(ask())) as chunks:
+            await anext(chunks)
+
+            assert not await gateway.drain(0.01)
+            with pytest.raises(EngineError, match="shutting down"):
+                await anext(gateway.stream(ask()))
+            waiting = asyncio.create_task(gateway.drain(10))
+            async for _ in chunks:
+                pass
+        assert await waiting
+
+    run(main())
+
+    assert backend.completed == 1
