@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from tokenworks.gateway.backend import Backend
 from tokenworks.gateway.gateway import Gateway
-from tokenworks.server.run import Stop, serve
+from tokenworks.server.run import Stop, loop_factory, serve
 from tokenworks.server.settings import ServerSettings
 from tokenworks.telemetry.clock import MonotonicClock
 from tokenworks.telemetry.metrics import Metrics
@@ -47,7 +47,8 @@ def serving(*backends: Backend, settings: ServerSettings | None = None) -> Itera
 
     def run() -> None:
         try:
-            asyncio.run(main())
+            with asyncio.Runner(loop_factory=loop_factory()) as runner:
+                runner.run(main())
             outcome.set_result(None)
         except BaseException as error:
             outcome.set_exception(error)

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import struct
 from collections.abc import Iterator
 
 import httpx2
@@ -251,6 +252,23 @@ def test_bytes_that_are_no_http_do_not_hurt(server: Serving, client: httpx2.Clie
         connection.recv(1000)
 
     assert client.get("/health").status_code == 200
+
+
+def test_clients_that_hang_up_at_once_are_no_errors(
+    server: Serving, client: httpx2.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    body = json.dumps(GOOD)
+    head = f"Host: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    request = f"POST {CHAT} HTTP/1.1\r\n{head}\r\n\r\n{body}".encode()
+    for _ in range(50):
+        connection = socket.create_connection((host, int(port)), timeout=5)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.sendall(request * 3)
+        connection.close()
+
+    assert client.get("/health").status_code == 200
+    assert [record for record in caplog.records if record.name.startswith("tokenworks")] == []
 
 
 json_values = st.recursive(

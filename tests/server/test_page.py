@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from serving import serving
 from tokenworks.errors import EngineError
+from tokenworks.gateway.backend import BackendStatus
 from tokenworks.gateway.scripted import ScriptedBackend
 from tokenworks.server.settings import ServerSettings
 
@@ -118,6 +119,18 @@ def test_an_error_is_told_kindly_and_can_be_tried_again(page: Page) -> None:
         expect(page.get_by_role("status")).to_contain_text("The engine is gone")
 
     assert backend.faults_fired == 2
+
+
+def test_a_silent_engine_that_restarts_is_explained(page: Page) -> None:
+    class Restarting(ScriptedBackend):
+        def status(self) -> BackendStatus:
+            return BackendStatus(state="restarting" if self.requests else "ready")
+
+    with serving(Restarting(("at ", "last"), delay_s=2.5)) as server:
+        ask(page, server.url)
+        expect(page.get_by_role("status")).to_contain_text("restarting")
+        expect(page.locator(".turn.assistant .text")).to_have_text("at last")
+        expect(page.locator(".notice")).to_have_count(0)
 
 
 def test_a_key_is_asked_for_and_used(page: Page, tmp_path: Path) -> None:

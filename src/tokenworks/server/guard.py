@@ -174,7 +174,14 @@ class _Reply:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = [*message.get("headers", ()), *self._headers]
-        await self._send(message)
+        try:
+            await self._send(message)
+        except RuntimeError as error:
+            # uvicorn 0.54 drops what is written after a disconnect, but on uvloop it writes to a
+            # transport that is closed and not yet reported as such.
+            if "handler is closed" in str(error):
+                raise ClientGone from None
+            raise
 
 
 def failure_response(failure: Failure) -> Response:

@@ -50,7 +50,7 @@ def run(
     Raises ConfigError if the port cannot be had and EngineError if a backend cannot start. Prints
     nothing.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(
             _run(backends, settings, metrics or Metrics(), clock or MonotonicClock(), on_ready)
         )
@@ -190,7 +190,8 @@ def _uvicorn_config(app: FastAPI) -> uvicorn.Config:
     )
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it is installed (less CPU a token). None means asyncio's own loop."""
     if importlib.util.find_spec("uvloop") is None:
         return None
     import uvloop

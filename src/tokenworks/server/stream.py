@@ -55,6 +55,8 @@ class EventStream(Response):
                     if data := piece(chunk):
                         await _send_body(send, data)
                 await _send_body(send, b"data: [DONE]\n\n")
+            except ClientGone:
+                raise
             except Exception as error:
                 failure = failure_of(error)
                 if not isinstance(error, TokenworksError):
