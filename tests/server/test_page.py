@@ -126,7 +126,7 @@ def test_a_silent_engine_that_restarts_is_explained(page: Page) -> None:
         def status(self) -> BackendStatus:
             return BackendStatus(state="restarting" if self.requests else "ready")
 
-    with serving(Restarting(("at ", "last"), delay_s=2.5)) as server:
+    with serving(Restarting(("at ", "last"), delay_s=2.0)) as server:
         ask(page, server.url)
         expect(page.get_by_role("status")).to_contain_text("restarting")
         expect(page.locator(".turn.assistant .text")).to_have_text("at last")

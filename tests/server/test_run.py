@@ -117,7 +117,7 @@ def wait_until_gone(pid: int) -> None:
 
 
 def test_answers_that_do_not_end_in_time_are_cut_off_with_an_error(tiny_model: Path) -> None:
-    asked = {"model": "tiny", "prompt": "the", "max_tokens": 1000, "stream": True}
+    asked = {"model": "tiny", "prompt": "the", "max_tokens": 1000, "temperature": 0, "stream": True}
 
     with program(str(tiny_model), 0.1) as (process, url), httpx2.Client(base_url=url) as client:
         with client.stream("POST", "/v1/completions", json=asked) as stream:
