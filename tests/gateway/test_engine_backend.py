@@ -79,33 +79,54 @@ def test_an_answer_is_a_function_of_prompt_sampling_and_seed(tiny_model: Path) -
 def test_killing_the_engine_at_random_points_loses_no_token_and_repeats_none(
     tiny_model: Path,
 ) -> None:
-    random_points = random.Random(7)
-    requests = [completion(n, max_tokens=random_points.randint(60, 160)) for n in range(50)]
-
-    async def killer(backend: EngineBackend, killed: list[int]) -> None:
-        while len(killed) < 4:
-            await asyncio.sleep(random_points.uniform(0.05, 0.4))
-            pid = worker_pid(backend)
-            if pid is not None and pid not in killed:
-                os.kill(pid, signal.SIGKILL)
-                killed.append(pid)
+    draw = random.Random(7)
+    requests = [completion(n, max_tokens=draw.randint(60, 160)) for n in range(50)]
 
     async def main() -> None:
         async with backend_of(tiny_model) as backend:
             undisturbed = await asyncio.gather(*(answer(backend, r) for r in requests))
-            killed: list[int] = []
-            kills = asyncio.create_task(killer(backend, killed))
-            disturbed = await asyncio.gather(*(answer(backend, r) for r in requests))
-            assert kills.done(), "the streams ended before the last kill: make them longer"
+            tokens = sum(chunk.tokens for chunks in undisturbed for chunk in chunks)
+            killer = Killer(backend, [draw.uniform(0, 0.8) * tokens for _ in range(5)])
+            disturbed = await asyncio.gather(*(killer.answer(r) for r in requests))
             restarts = backend.status().details["restarts"]
 
-        assert restarts == 4
+        assert restarts == len(killer.killed) == 5
         assert [text(chunks) for chunks in disturbed] == [text(chunks) for chunks in undisturbed]
-        assert [c[-1].usage.completion_tokens for c in disturbed if c[-1].usage] == [
-            c[-1].usage.completion_tokens for c in undisturbed if c[-1].usage
-        ]
+        assert list(map(completion_tokens, disturbed)) == list(map(completion_tokens, undisturbed))
 
     run(main())
+
+
+class Killer:
+    """Kills the engine each time its streams, all together, have given so many tokens."""
+
+    def __init__(self, backend: EngineBackend, points: list[float]) -> None:
+        self.killed: set[int] = set()
+        self._backend = backend
+        self._points = sorted(points)
+        self._tokens = 0
+
+    async def answer(self, request: Completion) -> list[Chunk]:
+        chunks = []
+        async for chunk in self._backend.stream(request):
+            chunks.append(chunk)
+            self._tokens += chunk.tokens
+            self._kill_if_due()
+        return chunks
+
+    def _kill_if_due(self) -> None:
+        pid = worker_pid(self._backend)
+        # Tokens that a dead engine left behind may reach the next point: that waits for a new one.
+        if self._points and self._tokens >= self._points[0] and pid and pid not in self.killed:
+            os.kill(pid, signal.SIGKILL)
+            self.killed.add(pid)
+            del self._points[0]
+
+
+def completion_tokens(chunks: list[Chunk]) -> int:
+    usage = chunks[-1].usage
+    assert usage is not None
+    return usage.completion_tokens
 
 
 def test_a_stop_string_ends_the_answer_and_is_not_part_of_it(tiny_model: Path) -> None:
