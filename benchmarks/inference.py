@@ -7,18 +7,15 @@ Ours is timed through the engine, sampling included; the peer by its own tools, 
 """
 
 import argparse
-import json
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import llamacpp
 import numpy as np
+from factory import start_factory
 from harness import DATA, ROOT, Pairs, finish, in_turn, summary, wait_until_idle
 from numpy.typing import NDArray
 from rich.console import Console
@@ -195,38 +192,10 @@ def measure_quality(path: Path, threads: int, text: Path) -> dict[str, dict[str,
 
 def first_token_s() -> float:
     """From typing `tokenworks up` to the first streamed piece of an answer."""
-    program = Path(sys.executable).with_name("tokenworks")
     wait_until_idle()
-    start = time.perf_counter()
-    with subprocess.Popen(
-        [program, "up", "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as factory:
-        try:
-            assert factory.stdout
-            first_line = factory.stdout.readline()
-            url = first_line.rsplit(" ", 1)[-1].strip()
-            body = {
-                "model": first_line.split(" ", 1)[0],
-                "messages": [{"role": "user", "content": "Say hello."}],
-                "max_tokens": 4,
-                "stream": True,
-            }
-            request = urllib.request.Request(
-                f"{url}/v1/chat/completions",
-                json.dumps(body).encode(),
-                {"content-type": "application/json"},
-            )
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                for line in answer:
-                    if b'"content":"' in line and b'"content":""' not in line:
-                        return time.perf_counter() - start
-            sys.exit("error: the factory streamed no text")
-        finally:
-            factory.send_signal(signal.SIGINT)
-            factory.wait(30)
+    return start_factory(
+        [Path(sys.executable).with_name("tokenworks"), "up", "--port", "0"]
+    ).token_s
 
 
 def note(text: str) -> None:
