@@ -2,7 +2,7 @@
 
     make bench AREA=startup
 
-Uses this machine's package index; the clone, its environment and the model go to a temporary folder.
+Uses this machine's package index; clone, environment and model go to a temporary folder.
 """
 
 import argparse

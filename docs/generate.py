@@ -24,7 +24,11 @@ MEANINGS = {
     "batch16_ratio_vs_llamacpp": "speed of 16 answers at once, llama.cpp = 1",
     "t_first_token_warm_s": "seconds from `tokenworks up` to the first token, model already here",
     "kl_vs_f32": "divergence from the file in f32, nats a token, lower is better",
-    "kl_vs_f32_llamacpp": "the same for llama.cpp",
+    "kl_vs_f32_llamacpp": "the same for llama.cpp's fastest 4-bit file",
+    "fresh_clone_to_first_token_s": "seconds from `git clone` to the first token, downloads included",
+    "second_up_ready_s": "seconds from a second `make up` to its address",
+    "import_s": "seconds of `python -c 'import tokenworks'`",
+    "core_install_mb": "megabytes installed, without pip",
 }
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
