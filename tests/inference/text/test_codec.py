@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -308,8 +309,16 @@ def test_a_message_that_nests_too_deep_is_refused(codec: TextCodec) -> None:
         ("tokenizer.ggml.merges", ["no such"], "bad tokenizer"),
         ("tokenizer.ggml.tokens", ["a"], "1 tokens but 283 token types"),
         ("tokenizer.ggml.token_type", "x", "missing or no array"),
+        ("tokenizer.ggml.token_type", np.full(283, np.nan, np.float32), "is not whole numbers"),
         ("tokenizer.ggml.eos_token_id", 283, "is 283, not one of 283 tokens"),
         ("tokenizer.chat_template", "{% for %}", "chat template is malformed"),
+        ("tokenizer.chat_template", "{{ " + "(" * 5000 + "1", "chat template is malformed"),
+        ("tokenizer.chat_template", "{{ " + "9" * 5000 + " }}", "chat template is malformed"),
+        (
+            "tokenizer.chat_template",
+            "{% for m in messages %}" * 25 + "{% endfor %}" * 25,
+            "chat template is malformed",
+        ),
     ],
 )
 def test_a_tokenizer_that_does_not_fit_is_refused_by_name(

@@ -37,7 +37,7 @@ class ChatTemplate:
             self.literals = frozenset(
                 value[1:-1] for _, kind, value in environment.lex(source) if kind == "string"
             )
-        except TemplateError as problem:
+        except Exception as problem:  # also the limits of Python's own compiler, say on nesting
             raise ModelFileError(f"The chat template is malformed: {problem}") from None
 
     def render(self, messages: Messages, *, bos: str, eos: str) -> str:

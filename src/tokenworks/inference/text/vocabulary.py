@@ -86,7 +86,7 @@ class Vocabulary:
 def read_vocabulary(gguf: GGUF) -> Vocabulary:
     """The vocabulary of a model file. Raises ModelFileError if it is missing or inconsistent."""
     tokens = _array(gguf, "tokenizer.ggml.tokens").strings()
-    kinds = [int(kind) for kind in _array(gguf, "tokenizer.ggml.token_type").numbers().tolist()]
+    kinds = _whole_numbers(gguf, "tokenizer.ggml.token_type")
     if len(tokens) != len(kinds):
         raise ModelFileError(
             f"Model file '{gguf.path}': {len(tokens)} tokens but {len(kinds)} token types"
@@ -125,6 +125,13 @@ def _token_id(gguf: GGUF, name: str, size: int) -> int | None:
             f"Model file '{gguf.path}': metadata {key!r} is {value!r}, not one of {size} tokens"
         )
     return value
+
+
+def _whole_numbers(gguf: GGUF, key: str) -> list[int]:
+    numbers = _array(gguf, key).numbers()
+    if numbers.dtype.kind not in "iu":
+        raise ModelFileError(f"Model file '{gguf.path}': metadata {key!r} is not whole numbers")
+    return [int(number) for number in numbers.tolist()]
 
 
 def _array(gguf: GGUF, key: str) -> LazyArray:
