@@ -135,7 +135,8 @@ public:
         expect(rows > 0, "an empty batch");
         for (int i = 0; i < rows; ++i)
             expect(tokens(i) >= 0 && tokens(i) < shape().vocabulary, "token out of range");
-        for (int i = 0; i < wanted; ++i) expect(logit_rows(i) >= 0 && logit_rows(i) < rows, "logit row out of range");
+        for (int i = 0; i < wanted; ++i)  // ascending, so no more than there are rows: buffers hold as many
+            expect(logit_rows(i) > (i ? logit_rows(i - 1) : -1) && logit_rows(i) < rows, "logit row out of range");
         expect(int(logits.shape(0)) >= wanted && int(logits.shape(1)) == llama_.logit_stride(), "logits' shape is wrong");
         const auto spans = checked_spans(starts, lengths, offsets, pages, rows, pages_);
         nb::gil_scoped_release release;

@@ -179,11 +179,12 @@ Matrix pack(Arena& arena, Team& team, Source source, const uint8_t* raw, int row
 
     const Job job{source, raw, order, m, data};
     Cursor cursor;
-    team.run([&](int) {
-        std::vector<float> floats(size_t(inputs) + kGroup);
+    std::vector<float> rows_of_all(size_t(team.size()) * inputs);
+    team.run([&](int thread) {
+        float* floats = rows_of_all.data() + size_t(thread) * inputs;
         for (int p; (p = cursor.next.fetch_add(1)) < m.panels();)
             for (int row = p * kPanelRows; row < std::min(rows, (p + 1) * kPanelRows); ++row)
-                pack_row(job, row, floats.data());
+                pack_row(job, row, floats);
     });
     return m;
 }

@@ -19,10 +19,17 @@ inline void relax() {
 }  // namespace
 
 Team::Team(int threads) : size_(threads) {
-    for (int thread = 1; thread < size_; ++thread) threads_.emplace_back([this, thread] { serve(thread); });
+    try {
+        for (int thread = 1; thread < size_; ++thread) threads_.emplace_back([this, thread] { serve(thread); });
+    } catch (...) {  // the system allows no more: those that wait already must end before we do
+        stop();
+        throw;
+    }
 }
 
-Team::~Team() {
+Team::~Team() { stop(); }
+
+void Team::stop() {
     stop_.store(true, std::memory_order_relaxed);
     generation_.fetch_add(1, std::memory_order_release);
     generation_.notify_all();

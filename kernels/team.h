@@ -18,13 +18,15 @@ public:
     Team& operator=(const Team&) = delete;
 
     int size() const { return size_; }
-    // Calls task(thread) on every thread of the team, the caller being thread 0; returns when all are done.
+    // Calls task(thread) on every thread of the team, the caller being thread 0; returns when all are done. The task
+    // must not throw: nobody could end the others, which wait for each other.
     void run(const std::function<void(int)>& task);
     // Inside a run: waits until every thread of the team has arrived.
     void barrier();
 
 private:
     void serve(int thread);
+    void stop();
 
     const int size_;
     const std::function<void(int)>* task_ = nullptr;

@@ -21,7 +21,14 @@ def test_a_batch_too_small_for_its_sequences_is_a_contradiction() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"threads": -1}, {"executor": "fast"}, {"isa": "mmx"}, {"kv_memory_mb": 0}, {"thread": 2}],
+    [
+        {"threads": -1},
+        {"threads": 5000},
+        {"executor": "fast"},
+        {"isa": "mmx"},
+        {"kv_memory_mb": 0},
+        {"thread": 2},
+    ],
 )
 def test_values_out_of_range_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(msgspec.ValidationError, match=next(iter(change))):

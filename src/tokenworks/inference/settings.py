@@ -9,6 +9,7 @@ from tokenworks.errors import ConfigError
 ExecutorName = Literal["auto", "native", "reference"]
 IsaName = Literal["auto", "avx512vnni", "avx2", "portable"]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+Threads = Annotated[int, msgspec.Meta(ge=0, le=1024)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 
 
@@ -19,7 +20,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     model_id: str  # the name that requests use
     executor: ExecutorName = "auto"  # auto: native, or reference where no kernel fits
     isa: IsaName = "auto"  # instruction set of the native kernels
-    threads: Count = 0  # 0 takes the physical cores that this process may use
+    threads: Threads = 0  # 0 takes the physical cores that this process may use
     max_sequences: Positive = 32  # requests computed at once
     max_batch_tokens: Positive = 256  # rows of one forward
     queue_limit: Count = 256  # requests that may wait beyond those computed

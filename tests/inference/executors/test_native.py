@@ -1,5 +1,7 @@
 """The C++ executor against the numpy oracle, and against itself in every chunking and company."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -256,12 +258,46 @@ def test_a_page_that_was_used_before_leaves_no_trace(executor: NativeExecutor) -
             spans=(Span(start=0, length=1, pages=np.array([0], np.int32)),),
             logit_rows=np.array([1], np.int32),
         ),
+        Batch(
+            tokens=np.array([1], np.int32),
+            spans=(Span(start=0, length=1, pages=np.array([0], np.int32)),),
+            logit_rows=np.zeros(2, np.int32),
+        ),
     ],
-    ids=["token", "negative token", "page", "too few pages", "uncovered row", "logit row"],
+    ids=[
+        *("token", "negative token", "page", "too few pages", "uncovered row"),
+        *("logit row", "logit row twice"),
+    ],
 )
 def test_a_batch_out_of_range_is_refused(executor: NativeExecutor, batch: Batch) -> None:
     with pytest.raises(ValueError, match=r"out of range|too few|do not cover"):
         executor.forward(batch)
+
+
+TOO_MANY_THREADS = """
+import resource, sys
+from pathlib import Path
+from tokenworks.errors import ConfigError
+from tokenworks.inference.executors.native import NativeExecutor
+from tokenworks.inference.models.llama import load_model
+
+model = load_model(Path(sys.argv[1]))
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20),) * 2)  # room for a dozen stacks
+try:
+    NativeExecutor(model, isa="portable", threads=500, context_length=0)
+except ConfigError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
+def test_more_threads_than_the_system_allows_are_an_error(tiny_model: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", TOO_MANY_THREADS, tiny_model], capture_output=True, text=True
+    )
+
+    assert run.stdout.startswith("500 threads cannot be started"), run.stderr
 
 
 def test_unknown_instruction_set_is_an_error_that_lists_the_known() -> None:

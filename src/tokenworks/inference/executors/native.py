@@ -5,7 +5,6 @@ Weights keep the precision of the file: 4-bit groups stay 4-bit, 8-bit stay 8-bi
 of 32, keys and values fp16.
 """
 
-import os
 from typing import Literal
 
 import numpy as np
@@ -57,24 +56,33 @@ class NativeExecutor:
                 f"Heads of {config.head_dim} dimensions are not a multiple of 16, as kernels need"
             )
         self._path = choose_path(isa)
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._threads = threads
         self._context_length = min(context_length or config.context_length, config.context_length)
         self._vocabulary = config.vocabulary
-        self._llama = _kernels.Llama(
-            self._path,
-            self._threads,
-            layers=config.layers,
-            hidden=config.hidden,
-            heads=config.heads,
-            kv_heads=config.kv_heads,
-            head_dim=config.head_dim,
-            feed_forward=config.feed_forward,
-            vocabulary=config.vocabulary,
-            rms_epsilon=config.rms_eps,
-            inverse_frequencies=model.rope_frequencies().astype(np.float32).tolist(),
-        )
+        self._llama = self._open(model)
         self._load(model)
         self._logits = np.empty((0, self._llama.logit_stride), np.float32)
+
+    def _open(self, model: Model) -> _kernels.Llama:
+        config = model.config
+        try:
+            return _kernels.Llama(
+                self._path,
+                self._threads,
+                layers=config.layers,
+                hidden=config.hidden,
+                heads=config.heads,
+                kv_heads=config.kv_heads,
+                head_dim=config.head_dim,
+                feed_forward=config.feed_forward,
+                vocabulary=config.vocabulary,
+                rms_epsilon=config.rms_eps,
+                inverse_frequencies=model.rope_frequencies().astype(np.float32).tolist(),
+            )
+        except RuntimeError as error:  # all else that could be wrong was checked with the model
+            raise ConfigError(
+                f"{self._threads} threads cannot be started: {error}", hint="set fewer threads"
+            ) from error
 
     def _load(self, model: Model) -> None:
         def encoded(name: str) -> tuple[str, NDArray[np.uint8]]:
