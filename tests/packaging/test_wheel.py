@@ -18,6 +18,7 @@ from factory_process import served_by
 ROOT = Path(__file__).resolve().parents[2]
 CORE_BYTES = 200 * 10**6
 BUILD_SECONDS = 400
+pytestmark = pytest.mark.timeout(BUILD_SECONDS)  # whichever test comes first waits for the build
 
 
 def run(*command: str | Path, **environment: str) -> str:
@@ -61,7 +62,6 @@ def installed(distributions: tuple[Path, Path], tmp_path_factory: pytest.TempPat
     return place
 
 
-@pytest.mark.timeout(BUILD_SECONDS)
 def test_the_wheel_holds_the_program_its_pages_and_its_licence(
     distributions: tuple[Path, Path],
 ) -> None:
@@ -84,7 +84,6 @@ def test_the_sdist_holds_what_a_build_needs(distributions: tuple[Path, Path]) ->
     assert not any(name.startswith((".venv", "build/")) for name in names)
 
 
-@pytest.mark.timeout(BUILD_SECONDS)
 def test_a_core_install_is_small_and_has_no_torch(installed: Path) -> None:
     listed = json.loads(run(installed / "bin/python", "-m", "pip", "list", "--format=json"))
     names = {package["name"].lower() for package in listed}
@@ -99,7 +98,6 @@ def test_a_core_install_is_small_and_has_no_torch(installed: Path) -> None:
     assert size <= CORE_BYTES, f"{size / 10**6:.0f} MB"
 
 
-@pytest.mark.timeout(BUILD_SECONDS)
 def test_the_installed_wheel_serves_with_its_kernels_and_no_compiler(
     installed: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
