@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 
+import uvloop
+
 from tokenworks.gateway.backend import Backend
 from tokenworks.gateway.gateway import Gateway
-from tokenworks.server.run import Stop, loop_factory, serve
+from tokenworks.server.run import Stop, serve
 from tokenworks.server.settings import ServerSettings
 from tokenworks.telemetry.clock import MonotonicClock
 from tokenworks.telemetry.metrics import Metrics
@@ -47,7 +49,7 @@ def serving(*backends: Backend, settings: ServerSettings | None = None) -> Itera
 
     def run() -> None:
         try:
-            with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(main())
             outcome.set_result(None)
         except BaseException as error:

@@ -71,6 +71,21 @@ def test_settings_know_where_they_came_from(tmp_path: Path) -> None:
     assert loaded.home.root == tmp_path
 
 
+def test_the_state_folder_follows_the_environment_that_is_given(tmp_path: Path) -> None:
+    environment = {"XDG_DATA_HOME": str(tmp_path)}
+
+    assert (
+        config.load(environment=environment, folder=tmp_path).home.root == tmp_path / "tokenworks"
+    )
+
+
+def test_a_state_folder_of_nobody_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="state folder") as caught:
+        config.load(environment={"TOKENWORKS_HOME": "~no-such-user/x"}, folder=tmp_path)
+
+    assert "TOKENWORKS_HOME" in (caught.value.hint or "")
+
+
 def test_the_file_in_the_state_folder_counts_when_there_is_none_here(tmp_path: Path) -> None:
     home, here = tmp_path / "home", tmp_path / "here"
     home.mkdir()
@@ -119,6 +134,8 @@ def test_a_field_without_a_default_is_no_setting_and_stays_empty() -> None:
         ("degrees", "999", "300"),
         ("degrees", "180.4", "180"),
         ("degrees", "hot", "180"),
+        ("degrees", "nan", "180"),
+        ("degrees", "1e999", "180"),
         ("grill", "hihg", "'high'"),
         ("fan", "perhaps", "true or false"),
     ],

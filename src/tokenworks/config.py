@@ -10,6 +10,7 @@ fills them.
 """
 
 import difflib
+import math
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -109,10 +110,10 @@ def load(
     """
     environment = os.environ if environment is None else environment
     above = [from_flags(flags or {}), from_environment(environment)]
-    file = find_file(config_file, environment, folder or Path.cwd(), root=_root(above))
+    file = find_file(config_file, environment, folder or Path.cwd(), root=_root(above, environment))
     given = merge(*above, from_file(file) if file else {})
     return Config(
-        home=Home(_root([given])),
+        home=Home(_root([given], environment)),
         model=compose("", GeneralSettings, given).model,
         server=compose("server", ServerSettings, given),
         engine=compose("engine", EngineSettings, given),
@@ -253,6 +254,8 @@ def _nearest_number(
         number = float(str(value))
     except ValueError:
         return f"the default, {default}"
+    if not math.isfinite(number):
+        return f"the default, {default}"
     if kind.ge is not None and number < kind.ge:
         return str(kind.ge)
     if kind.le is not None and number > kind.le:
@@ -260,9 +263,17 @@ def _nearest_number(
     return str(round(number)) if isinstance(kind, inspect.IntType) else f"the default, {default}"
 
 
-def _root(layers: list[dict[str, Given]]) -> Path:
+def _root(layers: list[dict[str, Given]], environment: Mapping[str, str]) -> Path:
     home = merge(*layers).get("home")
-    return Path(str(home.value)).expanduser().absolute() if home and home.value else default_root()
+    try:
+        if home and home.value:
+            return Path(str(home.value)).expanduser().absolute()
+        return default_root(environment.get("XDG_DATA_HOME", ""))
+    except RuntimeError as error:  # no such user, or one without an entry and HOME
+        raise ConfigError(
+            f"The state folder cannot be found: {error}",
+            hint="name it in full: export TOKENWORKS_HOME=FOLDER",
+        ) from None
 
 
 def _flatten(tables: Mapping[str, object]) -> Iterator[tuple[str, object]]:

@@ -4,10 +4,10 @@ import pytest
 
 from factory_process import tokenworks
 from serving import serving
-from tokenworks.cli.chat import Timing, default_address
+from tokenworks.cli.chat import Timing
+from tokenworks.cli.console import printable
 from tokenworks.errors import EngineError
 from tokenworks.gateway.scripted import ScriptedBackend
-from tokenworks.server.settings import ServerSettings
 
 SCRIPT = ("Hel", "lo", " there")
 
@@ -40,6 +40,19 @@ def test_wishes_reach_the_factory(tmp_path: Path) -> None:
 
     assert answer.stdout == "Hello\n"
     assert backend.requests[0].temperature == 0
+
+
+def test_what_is_said_to_this_machine_takes_no_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with serving(ScriptedBackend(SCRIPT)) as server:
+        answer = tokenworks("chat", "Hi", "--url", server.url, home=tmp_path)
+
+    assert answer.stdout == "Hello there\n", answer.stderr
 
 
 def test_an_error_in_mid_answer_is_told_and_ends_with_code_1(tmp_path: Path) -> None:
@@ -79,14 +92,14 @@ def test_where_no_factory_is_the_error_says_what_to_do(url: str, said: str, tmp_
     assert "Traceback" not in answer.stderr
 
 
-def test_a_wildcard_address_is_reached_through_loopback() -> None:
-    assert default_address(ServerSettings(port=7)) == "http://127.0.0.1:7"
-    assert default_address(ServerSettings(host="::1", port=7)) == "http://[::1]:7"
-    open_settings = ServerSettings(host="0.0.0.0", port=7, api_key_file="key")
-    assert default_address(open_settings) == "http://127.0.0.1:7"
-
-
 def test_speed_counts_the_tokens_after_the_first() -> None:
     timing = Timing(asked=1.0, first=1.5, last=2.5, tokens=11)
 
     assert str(timing) == "11 tokens, first after 0.50 s, then 10.0 tokens/s"
+
+
+def test_only_what_drives_a_terminal_is_replaced() -> None:
+    text = "a\u00a0b\u3000c\u200dd\n\t"
+
+    assert printable(text) == text
+    assert printable("\x1b[2J\x9b\x7f") == "\ufffd[2J\ufffd\ufffd"

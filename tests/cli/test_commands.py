@@ -9,6 +9,7 @@ from tokenworks import __version__
 from tokenworks.cli import app
 from tokenworks.cli.masking import mask
 from tokenworks.config import every_setting
+from tokenworks.inference.models.random_llama import TINY_CONFIG, write_random_llama
 
 FROZEN = Path(__file__).with_name("frozen.txt")
 
@@ -63,6 +64,9 @@ def test_wrong_usage_ends_with_code_2(tmp_path: Path) -> None:
         (("models", "inspect", "no-such-model"), "no model 'no-such-model'"),
         (("models", "remove", "smollm2-135m-instruct"), "has not been pulled"),
         (("models", "pull", "file:absent.gguf"), "absent.gguf"),
+        (("models", "pull", "file:~no-such-user/x.gguf"), "x.gguf"),
+        (("models", "inspect", "~no-such-user/x.gguf"), "x.gguf"),
+        (("up", "--api-key-file", "~no-such-user/key"), "cannot be read"),
     ],
 )
 def test_a_mistake_is_told_with_a_hint_and_no_traceback(
@@ -106,3 +110,17 @@ def test_what_is_secret_in_a_setting_is_masked() -> None:
     assert mask("global.index-url='https://index.example'") == (
         "global.index-url='https://index.example'"
     )
+
+
+def test_what_a_model_file_says_of_itself_is_neither_markup_nor_terminal_codes(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "hostile.gguf"
+    says = {"general.name": "[/bold] \x1b]0;title\x07", "general.license": "\x1b[2Jfree"}
+    write_random_llama(path, TINY_CONFIG, metadata=says)
+
+    shown = tokenworks("models", "inspect", str(path), home=tmp_path)
+
+    assert shown.returncode == 0, shown.stderr
+    assert "[/bold] \ufffd]0;title\ufffd" in shown.stdout
+    assert "\ufffd[2Jfree" in shown.stdout

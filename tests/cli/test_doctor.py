@@ -33,6 +33,13 @@ def test_a_taken_port_is_a_problem_with_a_way_out(tmp_path: Path) -> None:
     assert "--port 0" in (found["address"].hint or "")
 
 
+def test_an_address_may_be_written_in_brackets(tmp_path: Path) -> None:
+    (tmp_path / "tokenworks.toml").write_text("[server]\nhost = '[::1]'\nport = 0\n")
+    _, found = checks(home=tmp_path)
+
+    assert found["address"].state == "ok"
+
+
 def test_a_model_that_is_not_here_is_only_noted(tmp_path: Path) -> None:
     code, found = checks("--port", "0", home=tmp_path)
 

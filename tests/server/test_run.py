@@ -59,7 +59,7 @@ def program(model: str, drain_seconds: float) -> Iterator[tuple[subprocess.Popen
 
 
 def test_a_signal_lets_running_answers_end_and_refuses_new_ones() -> None:
-    with program("40", 20) as (process, url), httpx2.Client(base_url=url) as client:
+    with program("100", 20) as (process, url), httpx2.Client(base_url=url) as client:
         with client.stream("POST", "/v1/chat/completions", json=CHAT) as stream:
             lines = stream.iter_lines()
             next(lines)
@@ -142,7 +142,7 @@ def test_a_busy_port_is_an_error_with_a_hint() -> None:
 
 
 def test_an_address_that_is_not_ours_is_an_error(tmp_path: Path) -> None:
-    for host in ("192.0.2.1", "no-such-name.invalid"):
+    for host in ("192.0.2.1", "no-such-name.invalid", "a" * 70):
         with pytest.raises(ConfigError, match=host):
             bind(ServerSettings(host=host, port=0, api_key_file="key"))
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from tokenworks.errors import ConfigError
-from tokenworks.server.settings import ServerSettings, is_loopback, read_api_key
+from tokenworks.server.settings import ServerSettings, is_loopback, read_api_key, url_of
 
 
 def test_beyond_loopback_a_key_is_required(tmp_path: Path) -> None:
@@ -23,6 +23,21 @@ def test_beyond_loopback_a_key_is_required(tmp_path: Path) -> None:
 def test_loopback_needs_no_key(host: str) -> None:
     assert is_loopback(host)
     assert read_api_key(ServerSettings(host=host)) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:7"),
+        ("::1", "http://[::1]:7"),
+        ("[::1]", "http://[::1]:7"),
+        ("0.0.0.0", "http://127.0.0.1:7"),
+        ("::", "http://[::1]:7"),
+        ("box.example", "http://box.example:7"),
+    ],
+)
+def test_an_address_to_listen_on_becomes_one_to_go_to(host: str, url: str) -> None:
+    assert url_of(host, 7) == url
 
 
 @pytest.mark.parametrize("text", ["", "short", "sixteen letters but spaces", "ключключключключ"])

@@ -14,9 +14,9 @@ def test_folders_are_made_on_demand_for_their_owner_alone(tmp_path: Path) -> Non
     home = Home(tmp_path / "deep" / "state")
     assert not home.root.exists()
 
-    folders = [home.root, home.models, home.run]
+    folders = [home.root, home.models]
 
-    assert [stat.S_IMODE(folder.stat().st_mode) for folder in folders] == [0o700] * 3
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in folders] == [0o700] * 2
     assert home.models == home.root / "models"
 
 
@@ -29,19 +29,14 @@ def test_a_folder_that_cannot_be_made_is_a_setting_to_change(tmp_path: Path) -> 
     assert refusal.value.hint == "name another one: export TOKENWORKS_HOME=FOLDER"
 
 
-@pytest.mark.parametrize("value", [None, "", "relative/path"])
+@pytest.mark.parametrize("data_home", ["", "relative/path"])
 def test_the_default_lies_in_the_users_home(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str | None
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_home: str
 ) -> None:
     monkeypatch.setenv("HOME", os.fspath(tmp_path))
-    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
-    if value is not None:
-        monkeypatch.setenv("XDG_DATA_HOME", value)
 
-    assert default_root() == tmp_path / ".local" / "share" / "tokenworks"
+    assert default_root(data_home) == tmp_path / ".local" / "share" / "tokenworks"
 
 
-def test_the_default_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_DATA_HOME", os.fspath(tmp_path))
-
-    assert default_root() == tmp_path / "tokenworks"
+def test_the_default_follows_xdg(tmp_path: Path) -> None:
+    assert default_root(os.fspath(tmp_path)) == tmp_path / "tokenworks"

@@ -11,7 +11,7 @@ import msgspec
 
 from tokenworks.cli.console import aside, printable
 from tokenworks.errors import EngineError, RequestError, TokenworksError
-from tokenworks.server.settings import ServerSettings, read_api_key
+from tokenworks.server.settings import ServerSettings, is_loopback, read_api_key, url_of
 
 _TIMEOUT = httpx2.Timeout(10, read=300)  # seconds; a long prompt on a small machine takes a while
 
@@ -110,12 +110,16 @@ class Conversation:
 
 def run(settings: ServerSettings, url: str | None, question: str | None, wishes: Wishes) -> None:
     """Ask once if there is a question or stdin is no terminal, else talk until /quit."""
-    address = (url or default_address(settings)).rstrip("/").removesuffix("/v1")
+    address = (url or url_of(settings.host, settings.port)).rstrip("/").removesuffix("/v1")
     key = read_api_key(settings)
     headers = {"content-type": "application/json"}
     headers |= {"authorization": f"Bearer {key}"} if key else {}
     try:
-        with httpx2.Client(base_url=address, headers=headers, timeout=_TIMEOUT) as client:
+        # What is said to this machine must not take the way through a proxy.
+        proxies = not is_loopback(httpx2.URL(address).host)
+        with httpx2.Client(
+            base_url=address, headers=headers, timeout=_TIMEOUT, trust_env=proxies
+        ) as client:
             conversation = Conversation(client, _served_model(client), wishes)
             if question is None and not sys.stdin.isatty():
                 question = sys.stdin.read()
@@ -139,16 +143,10 @@ def run(settings: ServerSettings, url: str | None, question: str | None, wishes:
         ) from error
 
 
-def default_address(settings: ServerSettings) -> str:
-    """Where a factory with these settings is reached from this machine."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
-
-
 def _talk(conversation: Conversation, address: str) -> None:
     import readline  # noqa: F401  (gives input() line editing and a history in memory)
 
-    aside.print(f"[bold]{conversation.model}[/] at {address}. /new forgets, /quit ends.")
+    aside.print(f"{conversation.model} at {address}. /new forgets, /quit ends.", style="bold")
     while True:
         try:
             question = input("\n> ").strip()
@@ -167,14 +165,15 @@ def _answer_and_stay(conversation: Conversation, question: str) -> None:
     try:
         _answer(conversation, question)
     except KeyboardInterrupt:
-        aside.print("\n[dim]stopped[/]")
+        aside.print("\nstopped", style="dim")
     except TokenworksError as error:
-        aside.print(f"\n{error}", markup=False, style="red")
+        aside.print(f"\n{printable(str(error))}", style="red")
 
 
 def _answer(conversation: Conversation, question: str) -> None:
+    terminal = sys.stdout.isatty()
     for text in conversation.ask(question):
-        sys.stdout.write(printable(text))
+        sys.stdout.write(printable(text) if terminal else text)
         sys.stdout.flush()
     sys.stdout.write("\n")
     sys.stdout.flush()
@@ -201,7 +200,13 @@ def _events(client: httpx2.Client, content: bytes) -> Iterator[Event]:
             data = line.removeprefix("data: ")
             if data == "[DONE]" or data == line:
                 continue
-            event = msgspec.json.decode(data, type=Event)
+            try:
+                event = msgspec.json.decode(data, type=Event)
+            except msgspec.DecodeError as error:
+                raise EngineError(
+                    f"{client.base_url} sent what is no part of an answer: {error}",
+                    hint="check --url",
+                ) from error
             if event.error:
                 raise EngineError(event.error.message)
             yield event

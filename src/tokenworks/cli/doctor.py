@@ -1,10 +1,8 @@
 """`tokenworks doctor`: checks what `up` needs, one short function a check."""
 
-import errno
 import os
 import platform
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -13,10 +11,11 @@ from typing import Literal
 
 import msgspec
 
-from tokenworks.cli.console import aside, data
+from tokenworks.cli.console import aside, data, printable
 from tokenworks.cli.masking import mask
 from tokenworks.config import Config, load, network_variables
 from tokenworks.errors import ConfigError, ModelError, ModelNotFound, TokenworksError
+from tokenworks.server.run import bind
 from tokenworks.server.settings import read_api_key
 
 _MARKS = {"ok": "[green]ok[/]      ", "note": "[yellow]note[/]    ", "problem": "[red]problem[/] "}
@@ -133,7 +132,7 @@ def memory(config: Config) -> Check:
 
 def state_folder(config: Config) -> Check:
     try:
-        folder = config.home.run
+        folder = config.home.models
     except ConfigError as error:
         return Check("state folder", "problem", error.message, error.hint)
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -154,25 +153,17 @@ def disk(config: Config) -> Check:
 
 
 def address(config: Config) -> Check:
-    host, port = config.server.host, config.server.port
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            reason = error.strerror or str(error)
-            hint = "choose another: tokenworks up --port 0 takes any free one"
-            if error.errno != errno.EADDRINUSE:
-                hint = "check --host"
-            return Check("address", "problem", f"{host} port {port}: {reason}", hint)
-    return Check("address", "ok", f"{host} port {port} is free")
+    try:
+        bind(config.server).close()
+    except ConfigError as error:
+        return Check("address", "problem", error.message, error.hint)
+    return Check("address", "ok", f"{config.server.host} port {config.server.port} is free")
 
 
 def package_index() -> Check:
     """The pip settings that `pypi:` models are fetched with."""
     asked = [sys.executable, "-m", "pip", "config", "list"]
-    answer = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
+    answer = subprocess.run(asked, capture_output=True, text=True, check=False)
     if answer.returncode:
         last = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
         hint = f"{sys.executable} -m ensurepip"
@@ -208,12 +199,12 @@ def _cores() -> int:
 def _show(checks: list[Check]) -> None:
     width = max(len(check.name) for check in checks)
     for check in checks:
-        data.print(f"{_MARKS[check.state]}{check.name:<{width}}  ", end="")
-        data.print(check.detail, markup=False)
+        data.print(f"{_MARKS[check.state]}{check.name:<{width}}  ", end="", markup=True)
+        data.print(printable(check.detail))
         if check.hint:
-            data.print(f"{'':8}{'':<{width}}  hint: {check.hint}", markup=False)
+            data.print(f"{'':8}{'':<{width}}  hint: {printable(check.hint)}")
     problems = sum(check.state == "problem" for check in checks)
     if problems:
-        aside.print(f"[red]{problems} problem(s)[/] keep `tokenworks up` from starting")
+        aside.print(f"{problems} problem(s) keep `tokenworks up` from starting", style="red")
     else:
-        aside.print("[green]nothing keeps `tokenworks up` from starting[/]")
+        aside.print("nothing keeps `tokenworks up` from starting", style="green")

@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from tokenworks.cli.console import aside, data
+from tokenworks.cli.console import aside, data, printable
 from tokenworks.config import Config
 from tokenworks.errors import ModelNotFound
 from tokenworks.inference.models.inspection import Inspection
@@ -62,11 +62,11 @@ def show_inside(config: Config, name: str, *, as_json: bool) -> None:
         print(_as_json(_inspection(found)))
         return
     size = f"{decimal(found.file_bytes)}, {found.weights:,} weights"
-    data.print(f"{found.id}  {size}", markup=False, style="bold")
-    data.print(f"{found.path}\n", markup=False)
+    data.print(f"{found.id}  {size}", style="bold")
+    data.print(f"{found.path}\n")
     facts = Table(box=None, show_header=False)
     for key, value in {"licence": found.licence or "not stated", **_facts(found)}.items():
-        facts.add_row(key, str(value))
+        facts.add_row(key, printable(str(value)))
     data.print(facts)
     groups = Table("tensors", "type", "count", "weights", "size", box=None, header_style="bold")
     for group in found.groups:
@@ -78,14 +78,14 @@ def show_inside(config: Config, name: str, *, as_json: bool) -> None:
 
 def delete(config: Config, name: str) -> None:
     Library(config.home).remove(name)
-    aside.print(f"removed {name}", markup=False)
+    aside.print(f"removed {name}")
 
 
 @contextmanager
 def progress_bar(name: str) -> Iterator[Progress]:
     """A bar on stderr, one a phase. Without a terminal, one line a phase."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
@@ -98,7 +98,7 @@ def progress_bar(name: str) -> Iterator[Progress]:
             if phase not in tasks:
                 tasks[phase] = bars.add_task(f"{phase} {name}", total=total_bytes)
                 if bars.disable:
-                    aside.print(f"{phase} {name}", markup=False)
+                    aside.print(f"{phase} {name}")
             bars.update(tasks[phase], completed=done_bytes, total=total_bytes)
 
         yield show

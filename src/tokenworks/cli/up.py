@@ -27,11 +27,11 @@ def run(config: Config, *, debug: bool) -> None:
     _check_model(path)
     metrics = Metrics()
     engine = msgspec.structs.replace(config.engine, model_path=str(path), model_id=model)
-    aside.print(f"loading {model}", markup=False, style="dim")
+    aside.print(f"loading {model}", style="dim")
     backend = EngineBackend(engine, metrics=metrics)
 
     def ready(url: str) -> None:
-        data.print(welcome(url, model, config.server), markup=False)
+        data.print(welcome(url, model, config.server))
         sys.stdout.flush()
 
     serve([backend], config.server, metrics=metrics, on_ready=ready)

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import errno
-import importlib.util
 import logging
 import signal
 import socket
@@ -11,13 +10,15 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 import uvicorn
+import uvloop
 from fastapi import FastAPI
 
 from tokenworks.errors import ConfigError
 from tokenworks.gateway.backend import Backend
 from tokenworks.gateway.gateway import Gateway
 from tokenworks.server.app import create_app
-from tokenworks.server.settings import ServerSettings
+from tokenworks.server.protocol import BoundedHead
+from tokenworks.server.settings import ServerSettings, url_of
 from tokenworks.telemetry.clock import Clock, MonotonicClock
 from tokenworks.telemetry.metrics import Metrics
 
@@ -50,7 +51,7 @@ def run(
     Raises ConfigError if the port cannot be had and EngineError if a backend cannot start. Prints
     nothing.
     """
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(
             _run(backends, settings, metrics or Metrics(), clock or MonotonicClock(), on_ready)
         )
@@ -139,6 +140,8 @@ def bind(settings: ServerSettings) -> socket.socket:
         except OSError:
             listener.close()
             raise
+    except UnicodeError:
+        raise ConfigError(f"host {host[:80]!r} is no name that a machine can have") from None
     except OSError as error:
         raise _cannot_listen(settings, error) from None
     return listener
@@ -164,9 +167,7 @@ def _cannot_listen(settings: ServerSettings, error: OSError) -> ConfigError:
 def address(listener: socket.socket) -> str:
     """Where people find the server, e.g. `http://127.0.0.1:8410`."""
     host, port = listener.getsockname()[:2]
-    # The wildcard is an address to listen on, not one to go to.
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return url_of(host, port)
 
 
 class _Server(uvicorn.Server):
@@ -179,7 +180,7 @@ class _Server(uvicorn.Server):
 def _uvicorn_config(app: FastAPI) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools" if importlib.util.find_spec("httptools") else "h11",
+        http=BoundedHead,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -188,13 +189,3 @@ def _uvicorn_config(app: FastAPI) -> uvicorn.Config:
         proxy_headers=False,
         timeout_graceful_shutdown=_LAST_WRITES_SECONDS,
     )
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it is installed (less CPU a token). None means asyncio's own loop."""
-    if importlib.util.find_spec("uvloop") is None:
-        return None
-    import uvloop
-
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory

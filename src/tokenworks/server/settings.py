@@ -1,6 +1,7 @@
 """Start-up settings of the server: where it listens, whom it lets in, what it bears."""
 
 import ipaddress
+import os
 from pathlib import Path
 
 import msgspec
@@ -54,6 +55,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def url_of(host: str, port: int) -> str:
+    """Where people reach what listens on `host`, e.g. `http://127.0.0.1:8410`."""
+    host = host.strip("[]")
+    # The wildcard is an address to listen on, not one to go to.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def read_api_key(settings: ServerSettings) -> str | None:
     """The key that clients must send, or None if none is asked for.
 
@@ -61,10 +70,10 @@ def read_api_key(settings: ServerSettings) -> str | None:
     """
     if not settings.api_key_file:
         return None
-    path = Path(settings.api_key_file).expanduser()
+    path = Path(os.path.expanduser(settings.api_key_file))
     try:
         key = path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no path at all
         raise ConfigError(f"api_key_file {str(path)!r} cannot be read: {error}") from error
     if len(key) < _SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key:
         raise ConfigError(

@@ -1,6 +1,5 @@
 """The state folder: everything that Tokenworks leaves on a machine lies in it."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +20,6 @@ class Home:
         """Pulled models, one folder each."""
         return self._folder("models")
 
-    @property
-    def run(self) -> Path:
-        """Sockets, process ids and whatever else means something only while something runs."""
-        return self._folder("run")
-
     def _folder(self, name: str) -> Path:
         folder = self.root / name
         try:
@@ -39,11 +33,12 @@ class Home:
         return folder
 
 
-def default_root() -> Path:
-    """`$XDG_DATA_HOME/tokenworks`, or `~/.local/share/tokenworks` where that is not set.
+def default_root(data_home: str) -> Path:
+    """`data_home/tokenworks`, or `~/.local/share/tokenworks` if it is empty.
 
-    A relative XDG_DATA_HOME is ignored, as the XDG base directory specification asks.
+    `data_home` is what XDG_DATA_HOME says; a relative one is ignored, as the XDG base directory
+    specification asks. Raises RuntimeError if this user has no home.
     """
-    data = os.environ.get("XDG_DATA_HOME", "")
-    base = Path(data) if Path(data).is_absolute() else Path.home() / ".local" / "share"
+    own = Path(data_home)
+    base = own if own.is_absolute() else Path.home() / ".local" / "share"
     return base / "tokenworks"

@@ -5,6 +5,7 @@ at all. Pulls work in a hidden `.pull-…` folder beside it, under a lock for ea
 """
 
 import difflib
+import os
 import re
 import shutil
 import tempfile
@@ -168,7 +169,7 @@ class Library:
         if folder is not None:
             return id, folder / _MODEL_FILE
         if known is None and _is_gguf_path(name):
-            path = Path(name).expanduser().absolute()
+            path = Path(os.path.expanduser(name)).absolute()
             return path.stem.lower(), path
         return id, None
 
@@ -301,7 +302,7 @@ def _available(known: CatalogueEntry) -> Entry:
 
 
 def _is_gguf_path(name: str) -> bool:
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # its own raises for a user that does not exist
     try:
         return path.suffix.lower() == ".gguf" and path.is_file()
     except OSError:  # a name too long for the file system is no path

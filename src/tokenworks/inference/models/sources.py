@@ -54,7 +54,7 @@ class Fetched:
 def parse_source(text: str) -> Source | None:
     """The source that this text spells, or None if it has no source's form."""
     if text.startswith("file:") and len(text) > len("file:"):
-        return FileSource(Path(text.removeprefix("file:")).expanduser().absolute())
+        return FileSource(Path(os.path.expanduser(text.removeprefix("file:"))).absolute())
     match = _PYPI.fullmatch(text)
     return PypiSource(match["name"], match["version"], match["member"]) if match else None
 
