@@ -214,7 +214,17 @@ async def answer_or_nothing(backend: EngineBackend) -> list[Chunk]:
         return []
 
 
-def test_a_long_prompt_does_not_stall_the_event_loop(tiny_model: Path) -> None:
+@pytest.mark.parametrize(
+    "long",
+    [
+        {"prompt": "the rain in Spain " * 60_000},
+        {"prompt": None, "messages": [{"role": "user", "content": ""}] * 30_000},
+    ],
+    ids=["text", "messages"],
+)
+def test_a_long_prompt_does_not_stall_the_event_loop(
+    tiny_model: Path, long: dict[str, Any]
+) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         slowest = 0.0
@@ -228,10 +238,12 @@ def test_a_long_prompt_does_not_stall_the_event_loop(tiny_model: Path) -> None:
 
         async with backend_of(tiny_model) as backend:
             watcher = asyncio.create_task(watch())
+            await asyncio.sleep(0.02)
             before = loop.time()
             with pytest.raises(ContextLengthError):
-                await answer(backend, completion(prompt="the rain in Spain " * 60_000))
+                await answer(backend, completion(**long))
             took = loop.time() - before
+            await asyncio.sleep(0.02)  # a loop that stood still tells the watcher only now
             watcher.cancel()
 
         assert slowest < took / 2

@@ -178,6 +178,18 @@ def test_requests_beyond_the_queue_are_refused_until_one_ends() -> None:
     assert engine.submit(request("f", [1])) is None
 
 
+def test_an_answer_that_was_begun_is_never_refused_for_those_who_came_meanwhile() -> None:
+    engine = make_engine(queue_limit=0)
+    for name in "abcd":
+        assert engine.submit(request(name, [1])) is None
+    resumed = request("resumed", [1, 2])
+    begun = answer(resumed)[:3]
+
+    assert engine.submit(request("new", [1])) is not None
+    assert engine.submit(request("resumed", [1, 2], begun)) is None
+    assert ids(drain(engine)["resumed"]) == answer(resumed)[3:]
+
+
 def test_a_new_worker_takes_everything_that_the_old_one_held() -> None:
     old, new = (make_engine(max_sequences=2, queue_limit=3) for _ in range(2))
     held = [request(name, [1]) for name in "abcde"]

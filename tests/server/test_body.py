@@ -1,13 +1,18 @@
 """The bounded JSON reader, without a server."""
 
+import asyncio
 import json
+from threading import get_ident
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
 
 from tokenworks.errors import RequestError
-from tokenworks.server.body import deeper_than, parse_object
+from tokenworks.server import parameters
+from tokenworks.server.body import deeper_than, parse_object, read_object
+from tokenworks.server.settings import ServerSettings
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(alphabet='a"\\[]{}é', max_size=10),
@@ -55,3 +60,34 @@ def test_brackets_by_the_megabyte_are_refused_without_recursion() -> None:
     for body in (b"[" * 4_000_000, b'{"a":' * 800_000, b"[]" * 2_000_000):
         with pytest.raises(RequestError):
             parse_object(body, 32)
+
+
+@pytest.mark.parametrize("size", [10, 200_000])
+def test_a_large_body_is_checked_off_the_event_loop(size: int) -> None:
+    body = json.dumps({"text": "x" * size}).encode()
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def main() -> tuple[int, int]:
+        request = Request({"type": "http", "headers": []}, receive)
+        settings = ServerSettings()
+        return await read_object(request, settings, lambda _: get_ident()), get_ident()
+
+    checked_in, loop_in = asyncio.run(main())
+
+    assert (checked_in == loop_in) == (size < 1000)
+
+
+def test_a_name_of_any_length_costs_no_time_to_compare(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+
+    def close(name: str, known: set[str], n: int) -> list[str]:
+        compared.append(len(name))
+        return []
+
+    monkeypatch.setattr(parameters, "get_close_matches", close)
+
+    with pytest.raises(RequestError, match="Unknown parameter"):
+        parameters.read_parameters(parameters.ChatParameters, {"x" * 1_000_000: 1})
+    assert compared == [100]

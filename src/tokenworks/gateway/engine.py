@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 LONG_TEXT = 2000
 """Characters beyond which a text is tokenised in a thread, so that it stalls nobody's stream."""
 
+MESSAGE_TEXT = 32
+"""Characters that a message counts for beside its content: the template writes its role around."""
+
 MOST_LOSSES = 10
 """Workers that may die on one request without a token of it in between: then it is likely the
 cause. A request that only waited for its place loses workers too, so the number is not small."""
@@ -177,7 +180,7 @@ def _open_codec(path: str) -> TextCodec:
 def _length(request: Completion) -> int:
     if isinstance(request.prompt, str):
         return len(request.prompt)
-    return sum(len(message["content"]) for message in request.messages or ())
+    return sum(len(message["content"]) + MESSAGE_TEXT for message in request.messages or ())
 
 
 def _tokenise(codec: TextCodec, request: Completion) -> list[int]:

@@ -87,6 +87,7 @@ class Gateway:
     def _find(self, model: str) -> tuple[str, Backend]:
         found = self._by_model.get(model.casefold())
         if found is None:
+            model = model[:200]  # what is unknown can have any length
             near = get_close_matches(model.casefold(), self._by_model, n=1)
             guess = f"did you mean {self._by_model[near[0]][0]!r}? " if near else ""
             served = ", ".join(repr(name) for name in self.models)

@@ -131,18 +131,18 @@ class Supervisor:
 
     async def _launch(self) -> tuple[Process, EngineClient]:
         ours, theirs = socket.socketpair()
-        with theirs:
-            try:
+        try:
+            with theirs:
                 process = await Process.start(
                     f"engine {self._settings.model_id}",
                     worker_command(theirs.fileno()),
                     stdin=encode_settings(self._settings),
                     pass_fds=(theirs.fileno(),),
                 )
-            except BaseException:
-                ours.close()
-                raise
-        return process, await EngineClient.connect(ours)
+            return process, await EngineClient.connect(ours)
+        except BaseException:
+            ours.close()  # a worker that was started notices, and ends
+            raise
 
     async def _ready_or_none(self, client: EngineClient) -> Ready | None:
         with contextlib.suppress(EngineLost, TimeoutError):

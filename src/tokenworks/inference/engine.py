@@ -80,7 +80,8 @@ class Engine:
             )
         if refused := refusal(request, self._limits):
             return refused
-        if len(self._sequences) >= self._limits.held:
+        # An answer that some worker has begun goes on: whoever came meanwhile has to wait.
+        if len(self._sequences) >= self._limits.held and not request.generated:
             work = sum(sequence.remaining for sequence in self._sequences.values())
             rate = self._throughput.tokens_per_s
             return queue_full(request, self._limits, work=work, tokens_per_s=rate)

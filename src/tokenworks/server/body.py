@@ -3,7 +3,8 @@
 import asyncio
 import json
 import re
-from typing import NoReturn
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -19,8 +20,16 @@ _ONE_KIND_OF_BRACKET = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
-async def read_object(request: Request, settings: ServerSettings) -> dict[str, object]:
-    """The JSON object in the body. Raises HttpRefusal (408, 413) and RequestError (400)."""
+T = TypeVar("T")
+
+
+async def read_object(
+    request: Request, settings: ServerSettings, check: Callable[[dict[str, object]], T]
+) -> T:
+    """What `check` makes of the JSON object in the body; a large one stalls nobody's stream.
+
+    Raises HttpRefusal (408, 413) and RequestError (400).
+    """
     try:
         async with asyncio.timeout(_READ_SECONDS):
             body = await _read(request, settings.max_body_bytes)
@@ -31,8 +40,8 @@ async def read_object(request: Request, settings: ServerSettings) -> dict[str, o
     except ClientDisconnect:
         raise ClientGone from None
     if len(body) < _LARGE_BYTES:
-        return parse_object(body, settings.max_nesting)
-    return await asyncio.to_thread(parse_object, body, settings.max_nesting)
+        return check(parse_object(body, settings.max_nesting))
+    return await asyncio.to_thread(lambda: check(parse_object(body, settings.max_nesting)))
 
 
 async def _read(request: Request, limit: int) -> bytes:

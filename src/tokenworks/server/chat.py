@@ -1,6 +1,7 @@
 """`POST /v1/chat/completions`."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from fastapi import APIRouter
 from msgspec import json
@@ -20,8 +21,8 @@ def chat_router(context: Context) -> APIRouter:
 
     @router.post("/v1/chat/completions")
     async def chat_completions(request: Request) -> Response:
-        body = await read_object(request, context.settings)
-        parameters = read_parameters(ChatParameters, body)
+        check = partial(read_parameters, ChatParameters)
+        parameters = await read_object(request, context.settings, check)
         model = context.gateway.resolve(parameters.model)
         completion = completion_of(
             request,

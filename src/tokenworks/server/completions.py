@@ -1,6 +1,7 @@
 """`POST /v1/completions`: text goes on where the prompt ends, without a chat template."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from fastapi import APIRouter
 from msgspec import json
@@ -20,8 +21,8 @@ def completions_router(context: Context) -> APIRouter:
 
     @router.post("/v1/completions")
     async def completions(request: Request) -> Response:
-        body = await read_object(request, context.settings)
-        parameters = read_parameters(CompletionParameters, body)
+        check = partial(read_parameters, CompletionParameters)
+        parameters = await read_object(request, context.settings, check)
         model = context.gateway.resolve(parameters.model)
         completion = completion_of(
             request,

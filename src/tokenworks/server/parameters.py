@@ -209,7 +209,8 @@ def _refuse_unless_neutral(name: str, value: object) -> None:
 
 
 def _refuse_unknown(name: str, kind: type[Parameters]) -> None:
-    near = get_close_matches(name, {*kind.model_fields, *UNSUPPORTED, *IGNORED}, n=1)
+    # Comparing takes time in proportion to the name, and a name can be as long as a body.
+    near = get_close_matches(name[:100], {*kind.model_fields, *UNSUPPORTED, *IGNORED}, n=1)
     raise RequestError(
         f"Unknown parameter {_short(name)}",
         hint=f"did you mean {near[0]!r}?" if near else "leave it out",
