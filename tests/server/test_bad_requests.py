@@ -230,10 +230,15 @@ def test_a_configured_page_elsewhere_may_call() -> None:
             CHAT,
             headers={"origin": "https://a.example", "access-control-request-method": "POST"},
         )
+        refused = client.post(CHAT, content="x", headers={"origin": "https://a.example"})
         answered = client.post(CHAT, json=GOOD, headers={"origin": "https://a.example"})
 
     assert asked.status_code == 204
     assert "POST" in asked.headers["access-control-allow-methods"]
+    # The official client sends headers of its own, and a page must be able to read what was wrong.
+    assert asked.headers["access-control-allow-headers"] == "authorization, *"
+    assert refused.status_code == 415
+    assert refused.headers["access-control-allow-origin"] == "https://a.example"
     assert answered.headers["access-control-allow-origin"] == "https://a.example"
 
 
@@ -252,6 +257,26 @@ def test_bytes_that_are_no_http_do_not_hurt(server: Serving, client: httpx2.Clie
         connection.recv(1000)
 
     assert client.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        "GET /",
+        "GET /health HTTP/1.1\r\nHost: localhost\r\nX: ",
+        f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n0\r\nX: ",
+    ],
+    ids=["line", "headers", "trailers"],
+)
+def test_a_head_without_end_is_cut_off(server: Serving, begin: str) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    flood = begin.encode() + b"x" * 16_000_000
+    with (
+        socket.create_connection((host, int(port)), timeout=20) as connection,
+        pytest.raises(ConnectionError),
+    ):
+        connection.sendall(flood)
 
 
 def test_clients_that_hang_up_at_once_are_no_errors(

@@ -105,9 +105,12 @@ def test_the_stop_button_ends_the_work(page: Page) -> None:
         page.get_by_role("button", name="Stop").click()
         expect(page.get_by_role("button", name="Send")).to_be_visible()
         expect(page.locator(".notice")).to_have_count(0)
-        page.wait_for_timeout(200)
+        for _ in range(200):
+            if backend.closed_early:
+                break
+            page.wait_for_timeout(10)
 
-    assert backend.closed_early == 1
+        assert backend.closed_early == 1
 
 
 def test_an_error_is_told_kindly_and_can_be_tried_again(page: Page) -> None:
@@ -119,6 +122,16 @@ def test_an_error_is_told_kindly_and_can_be_tried_again(page: Page) -> None:
         expect(page.get_by_role("status")).to_contain_text("The engine is gone")
 
     assert backend.faults_fired == 2
+
+
+def test_only_the_last_answer_can_be_tried_again(page: Page) -> None:
+    with serving(ScriptedBackend(fault=EngineError("Gone"), fault_at=1)) as server:
+        ask(page, server.url)
+        expect(page.get_by_role("button", name="Try again")).to_have_count(1)
+        page.get_by_label("Message").fill("Something else")
+        page.keyboard.press("Enter")
+        expect(page.locator(".notice")).to_have_count(2)
+        expect(page.get_by_role("button", name="Try again")).to_have_count(1)
 
 
 def test_a_silent_engine_that_restarts_is_explained(page: Page) -> None:

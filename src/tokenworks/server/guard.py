@@ -27,7 +27,7 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _OPEN_PATHS = re.compile(r"/(health|ready|chat\.js|chat\.css|favicon\.svg)?")
 _PREFLIGHT_HEADERS = {
     "access-control-allow-methods": "GET, POST",
-    "access-control-allow-headers": "authorization, content-type, x-request-id",
+    "access-control-allow-headers": "authorization, *",  # * leaves authorization out
     "access-control-max-age": "600",
 }
 
@@ -54,15 +54,16 @@ class Rules:
             key_digest=sha256(api_key.encode()).digest() if api_key else None,
         )
 
-    def check(self, method: str, path: str, headers: Headers) -> str | None:
+    def check_source(self, headers: Headers) -> str | None:
         """Raise HttpRefusal, or return the origin elsewhere that may read the reply, if any."""
         host = self._check_host(headers.getlist("host"))
-        origin = self._check_origin(headers.getlist("origin"), host)
-        if not (origin and method == "OPTIONS"):
-            self._check_key(path, headers.get("authorization", ""))
+        return self._check_origin(headers.getlist("origin"), host)
+
+    def check_request(self, method: str, path: str, headers: Headers) -> None:
+        """Raise HttpRefusal without the key, if there is one, or for a body that is no JSON."""
+        self._check_key(path, headers.get("authorization", ""))
         if method == "POST":
             _check_content_type(headers)
-        return origin
 
     def _check_host(self, hosts: list[str]) -> str:
         if len(hosts) != 1:
@@ -140,12 +141,13 @@ class Guard:
         self, scope: Scope, headers: Headers, receive: Receive, reply: "_Reply"
     ) -> None:
         try:
-            origin = self._rules.check(scope["method"], scope["path"], headers)
+            origin = self._rules.check_source(headers)
             if origin:
                 reply.add({"access-control-allow-origin": origin, "vary": "Origin"})
             if origin and scope["method"] == "OPTIONS":
                 await Response(status_code=204, headers=_PREFLIGHT_HEADERS)(scope, receive, reply)
             else:
+                self._rules.check_request(scope["method"], scope["path"], headers)
                 await self._app(scope, receive, reply)
         except ClientGone:
             reply.status = reply.status or 499

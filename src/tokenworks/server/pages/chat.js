@@ -265,6 +265,7 @@ async function connect() {
 
 function submit(text) {
   if (running || !text.trim() || !$("model").value) return;
+  for (const button of log.querySelectorAll(".notice button")) button.remove(); // too late to try again
   messages.push({ role: "user", content: text });
   addTurn("user", text);
   prompt.value = "";
