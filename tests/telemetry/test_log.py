@@ -19,13 +19,13 @@ def stream() -> Iterator[io.StringIO]:
 
 def test_a_fact_is_one_line_with_its_request(stream: io.StringIO) -> None:
     token = log.request_id.set("r-1")
-    logging.getLogger("tokenworks.some.part").warning("a\nb")
+    logging.getLogger("tokenworks.some.part").warning("a\nb\x1b[2J\x9b")
     log.request_id.reset(token)
     logging.getLogger("tokenworks.some.part").debug("not shown")
 
     line = stream.getvalue()
     assert line.count("\n") == 1
-    assert line.endswith("warning some.part: a\\nb request=r-1\n")
+    assert line.endswith("warning some.part: a\\nb\\x1b[2J\\x9b request=r-1\n")
 
 
 def test_secrets_are_never_written(stream: io.StringIO) -> None:

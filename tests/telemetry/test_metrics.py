@@ -8,7 +8,7 @@ def test_series_add_up_per_model_and_gauges_are_of_the_moment() -> None:
     metrics.for_model("m").first_token(0.02)
     metrics.request("/v1/models", 200)
     metrics.engine_restarted("m")
-    metrics.exposition({"m": {"running": 9.0}})
+    metrics.exposition({"m": {"running": 9.0, "waiting": 5.0}})
 
     text = metrics.exposition({"m": {"running": 4.0, "unknown": 1.0}}).decode()
 
@@ -18,6 +18,7 @@ def test_series_add_up_per_model_and_gauges_are_of_the_moment() -> None:
     assert 'tokenworks_requests_total{route="/v1/models",status="200"} 1.0' in text
     assert 'tokenworks_engine_restarts_total{model="m"} 1.0' in text
     assert 'tokenworks_running{model="m"} 4.0' in text
+    assert "tokenworks_waiting{" not in text
     assert "unknown" not in text
 
 

@@ -12,6 +12,9 @@ from typing import TextIO
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The request being served by the current task, "" outside of one."""
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""Ends a line, or drives the terminal that shows it."""
+
 _SECRETS = re.compile(
     r"(?i)(?P<name>\bbearer\s+|\bapi[-_]?key\s*[=:]\s*)[^\s,;'\"]+"
     r"|(?P<scheme>\w+://)[^/\s:@]*:[^/\s@]*@"
@@ -27,7 +30,7 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         name = record.name.removeprefix("tokenworks.")
-        text = record.getMessage().replace("\r", "\\r").replace("\n", "\\n")
+        text = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], record.getMessage())
         line = f"{self.formatTime(record, '%H:%M:%S')} {record.levelname.lower()} {name}: {text}"
         if current := request_id.get():
             line += f" request={current}"

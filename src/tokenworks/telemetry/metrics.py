@@ -82,8 +82,9 @@ class Metrics:
 
         Quantities that are no gauge of ours are left out.
         """
-        for model, quantities in engines.items():
-            for name, gauge in self._gauges.items():
+        for name, gauge in self._gauges.items():
+            gauge.clear()  # what an engine that is down said last is not so now
+            for model, quantities in engines.items():
                 if name in quantities:
                     gauge.labels(model).set(quantities[name])
         return generate_latest(self.registry)
