@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <new>
@@ -110,6 +111,7 @@ Llama::Llama(const Kernels& kernels, int threads, Shape shape)
       shape_(std::move(shape)),
       hidden_stride_(round_up(shape_.hidden, kPanelRows)),
       team_(threads),
+      crew_(threads),
       layers_(size_t(shape_.layers)),
       scratch_(std::make_unique<Scratch>()) {
     if (shape_.head_dim % kPanelRows != 0) throw std::invalid_argument("head_dim is not a multiple of 16");
@@ -379,7 +381,7 @@ void Llama::forward(const int32_t* tokens, int rows, const std::vector<SpanView>
             floats(scratch.sine, size_t(rows) * pairs),
             floats(scratch.chosen, size_t(wanted) * hidden_stride_),
             scratch.feed_forward.reserve(rows, shape_.feed_forward, round_up(shape_.feed_forward, kGroup)),
-            {}, rows >= kTogetherFrom, team_.size(), scratch};
+            {}, rows >= kTogetherFrom, crew_.threads(), scratch};
 
     int most_tokens = 0;
     for (size_t s = 0; s < spans.size(); ++s) {
@@ -406,12 +408,16 @@ void Llama::forward(const int32_t* tokens, int rows, const std::vector<SpanView>
     }
     for (Cursor& cursor : scratch.cursors) cursor.next.store(0, std::memory_order_relaxed);
 
-    team_.run([&](int thread) {
+    const auto begin = std::chrono::steady_clock::now();
+    team_.run(run.threads, [&](int thread) {
         embed(run, thread);
         team_.barrier();
         for (int index = 0; index < shape_.layers; ++index) layer(run, index, thread);
         if (wanted > 0) head(run, thread);
     });
+    // While one thread is held up, all the others wait.
+    const auto taken = std::chrono::steady_clock::now() - begin;
+    crew_.record(run.threads > 1 ? double(team_.waited().count()) / (run.threads - 1) / double(taken.count()) : 0.0);
 }
 
 }  // namespace tokenworks

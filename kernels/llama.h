@@ -3,6 +3,7 @@
 #include <memory>
 #include <vector>
 
+#include "crew.h"
 #include "kernels.h"
 #include "pack.h"
 #include "team.h"
@@ -77,6 +78,7 @@ private:
     const Shape shape_;
     const int hidden_stride_;  // hidden rounded up to whole panels
     mutable Team team_;
+    Crew crew_;
     Arena arena_;
     Source embedding_source_ = Source::f32;
     const uint8_t* embedding_ = nullptr;

@@ -180,7 +180,7 @@ Matrix pack(Arena& arena, Team& team, Source source, const uint8_t* raw, int row
     const Job job{source, raw, order, m, data};
     Cursor cursor;
     std::vector<float> rows_of_all(size_t(team.size()) * inputs);
-    team.run([&](int thread) {
+    team.run(team.size(), [&](int thread) {
         float* floats = rows_of_all.data() + size_t(thread) * inputs;
         for (int p; (p = cursor.next.fetch_add(1)) < m.panels();)
             for (int row = p * kPanelRows; row < std::min(rows, (p + 1) * kPanelRows); ++row)
