@@ -1,3 +1,5 @@
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,32 @@ def test_wishes_reach_the_factory(tmp_path: Path) -> None:
 
     assert answer.stdout == "Hello\n"
     assert backend.requests[0].temperature == 0
+
+
+def test_a_key_of_the_settings_is_not_shown_to_another_factory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("our-own-secret-key-of-32-letters")
+    monkeypatch.setenv("TOKENWORKS_SERVER_API_KEY_FILE", str(key))
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere, ThreadPoolExecutor(1) as pool:
+        url = f"http://127.0.0.1:{elsewhere.getsockname()[1]}"
+        heard = pool.submit(first_request, elsewhere)
+        tokenworks("chat", "Hi", "--url", url, home=tmp_path)
+        heard_with_flag = pool.submit(first_request, elsewhere)
+        tokenworks("chat", "Hi", "--url", url, "--api-key-file", str(key), home=tmp_path)
+
+    assert b"our-own-secret" not in heard.result()
+    assert b"our-own-secret" in heard_with_flag.result()
+
+
+def first_request(listener: socket.socket) -> bytes:
+    """The head of the next request; its client gets a 404."""
+    connection, _ = listener.accept()
+    with connection:
+        head = connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+        return head
 
 
 def test_what_is_said_to_this_machine_takes_no_proxy(

@@ -97,6 +97,28 @@ def test_killing_the_engine_at_random_points_loses_no_token_and_repeats_none(
     run(main())
 
 
+def test_no_more_requests_wait_for_a_restart_than_the_engine_could_queue(
+    tiny_model: Path,
+) -> None:
+    async def main() -> None:
+        async with backend_of(tiny_model, max_sequences=1, queue_limit=1) as backend:
+            pid = worker_pid(backend)
+            assert pid
+            os.kill(pid, signal.SIGKILL)
+            while backend.status().state == "ready":
+                await asyncio.sleep(0)
+            first, second = (asyncio.create_task(answer(backend, completion(n))) for n in (1, 2))
+            await asyncio.sleep(0)
+            with pytest.raises(QueueFullError) as refused:
+                await answer(backend, completion(3))
+
+            assert refused.value.retry_after_s >= 1
+            for chunks in (await first, await second, await answer(backend, completion(3))):
+                assert chunks[-1].finish_reason
+
+    run(main())
+
+
 class Killer:
     """Kills the engine each time its streams, all together, have given so many tokens."""
 

@@ -334,6 +334,25 @@ def test_a_worker_that_can_never_serve_says_so(text: bytes, said: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_more_kv_memory_than_the_machine_has_is_refused_at_the_start(tiny_model: Path) -> None:
+    most = 2**31 - 1
+    settings = EngineSettings(
+        model_path=str(tiny_model),
+        model_id="m",
+        executor="reference",
+        kv_memory_mb=most,
+        max_sequences=most,
+        max_batch_tokens=most,
+    )
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        done = start_and_wait(settings, theirs)
+
+    assert done.returncode == EXIT_CANNOT_SERVE
+    assert "error: the KV store would take" in done.stderr
+    assert "hint: set a smaller kv_memory_mb" in done.stderr
+
+
 def test_a_worker_started_by_hand_says_what_starts_it() -> None:
     done = subprocess.run(
         worker_command(0)[:-1], input="", capture_output=True, text=True, timeout=20, check=False

@@ -106,7 +106,8 @@ def chat(
     from tokenworks.config import load
 
     settings = load({"server.api_key_file": api_key_file}, config_file=config).server
-    run(settings, url, question, Wishes(max_tokens=max_tokens, temperature=temperature))
+    wishes = Wishes(max_tokens=max_tokens, temperature=temperature)
+    run(settings, question, wishes, url=url, key_is_for_url=api_key_file is not None)
 
 
 @app.command()

@@ -108,10 +108,21 @@ class Conversation:
                 self.messages += [asked, answer]
 
 
-def run(settings: ServerSettings, url: str | None, question: str | None, wishes: Wishes) -> None:
-    """Ask once if there is a question or stdin is no terminal, else talk until /quit."""
+def run(
+    settings: ServerSettings,
+    question: str | None,
+    wishes: Wishes,
+    *,
+    url: str | None,
+    key_is_for_url: bool,
+) -> None:
+    """Ask once if there is a question or stdin is no terminal, else talk until /quit.
+
+    The settings' key opens the factory of the settings; another `url` gets it only if it is said
+    to be for that one.
+    """
     address = (url or url_of(settings.host, settings.port)).rstrip("/").removesuffix("/v1")
-    key = read_api_key(settings)
+    key = read_api_key(settings) if url is None or key_is_for_url else None
     headers = {"content-type": "application/json"}
     headers |= {"authorization": f"Bearer {key}"} if key else {}
     try:

@@ -12,7 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
 
-from tokenworks.errors import ContextLengthError, EngineError, EngineLost, RequestError
+from tokenworks.errors import (
+    ContextLengthError,
+    EngineError,
+    EngineLost,
+    QueueFullError,
+    RequestError,
+)
 from tokenworks.fleet.processes import Backoff
 from tokenworks.gateway.backend import BackendStatus, Chunk, Completion
 from tokenworks.gateway.supervisor import Supervisor
@@ -38,6 +44,9 @@ MOST_LOSSES = 10
 """Workers that may die on one request without a token of it in between: then it is likely the
 cause. A request that only waited for its place loses workers too, so the number is not small."""
 
+RETRY_AFTER_RESTART_S = 2.0
+"""A worker of a small model is ready again after about so long."""
+
 
 class EngineBackend:
     """Serves `settings.model_id`. Raises nothing before `start`."""
@@ -59,6 +68,7 @@ class EngineBackend:
             on_restart=lambda: metrics.engine_restarted(settings.model_id),
         )
         self._ids = itertools.count(1)
+        self._waiting = 0  # requests that were not begun and have no worker yet
         self._codec: TextCodec | None = None
         self._tokeniser = ThreadPoolExecutor(1, thread_name_prefix="tokenise")
 
@@ -103,7 +113,7 @@ class EngineBackend:
         return BackendStatus(state=state, reason=supervisor.reason, details=details)
 
     async def stream(self, request: Completion) -> AsyncGenerator[Chunk, None]:
-        client, ready = await self._supervisor.connection()
+        client, ready = await self._admitted()
         codec = self._codec
         if codec is None:
             raise EngineError(f"The engine of {self._settings.model_id!r} is being started")
@@ -126,6 +136,20 @@ class EngineBackend:
             except EngineLost:
                 losses.add(len(answer.generated))
                 client, _ = await self._supervisor.connection()
+
+    async def _admitted(self) -> tuple[EngineClient, Ready]:
+        """The worker, waited for while it is being restarted by no more than it could queue."""
+        most = self._settings.max_sequences + self._settings.queue_limit
+        if self._waiting >= most:
+            raise QueueFullError(
+                f"The engine is being restarted and {most} requests wait for it already",
+                retry_after_s=RETRY_AFTER_RESTART_S,
+            )
+        self._waiting += 1
+        try:
+            return await self._supervisor.connection()
+        finally:
+            self._waiting -= 1
 
     async def _tokens(self, codec: TextCodec, request: Completion) -> list[int]:
         """The prompt's tokens. Raises RequestError for what the model cannot take."""

@@ -3,6 +3,7 @@
 Knows nothing about who is at the other end of the socket; when that end closes, it exits.
 """
 
+import os
 import selectors
 import signal
 import socket
@@ -12,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from tokenworks.errors import ConfigError, EngineError, TokenworksError
-from tokenworks.inference.engine import Engine
+from tokenworks.inference.engine import Engine, page_count
 from tokenworks.inference.executors.choose import open_executor
 from tokenworks.inference.framing import Unframer, frame
 from tokenworks.inference.messages import (
@@ -121,10 +122,28 @@ def open_engine(settings: EngineSettings) -> tuple[Engine, Ready]:
 
     Raises ConfigError or ModelError if that cannot work.
     """
-    model = load_model(Path(settings.model_path))
-    executor = open_executor(model, settings)
-    engine = Engine(executor, settings, MonotonicClock())
+    try:
+        model = load_model(Path(settings.model_path))
+        executor = open_executor(model, settings)
+        _check_memory(page_count(executor, settings) * executor.page_bytes)
+        engine = Engine(executor, settings, MonotonicClock())
+    except MemoryError as error:
+        raise ConfigError(
+            "this machine has not enough memory left for the model and its KV store",
+            hint="end other programs, take a smaller model, or set a smaller kv_memory_mb",
+        ) from error
     return engine, describe(engine, settings, executor.description)
+
+
+def _check_memory(kv_bytes: int) -> None:
+    """Memory is given out page by page as it is used: too much of it would be noticed too late."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if kv_bytes > physical:
+        raise ConfigError(
+            f"the KV store would take {kv_bytes >> 20} MiB, more than the {physical >> 20} MiB "
+            "of this machine",
+            hint="set a smaller kv_memory_mb, max_sequences or context_length",
+        )
 
 
 def describe(engine: Engine, settings: EngineSettings, executor: str) -> Ready:
