@@ -184,6 +184,7 @@ def measure_quality(path: Path, threads: int, text: Path) -> dict[str, dict[str,
     return {
         name: {
             "kl": float(np.concatenate(rows[name]).mean()),
+            "kl_standard_error": float(np.concatenate(rows[name]).std() / len(tokens) ** 0.5),
             "kl_p99": float(np.quantile(np.concatenate(rows[name]), 0.99)),
             "same_top_token": float(np.concatenate(agree[name]).mean()),
             "tokens": len(tokens),
@@ -214,10 +215,11 @@ def show(
         table.add_row(name, f"{ours['median']:.0f}", f"{theirs['median']:.0f}", spread)
     console = Console()
     console.print(table)
-    table = Table("against the file in f32", "KL, nats", "KL p99", "same top token")
+    table = Table("against the file in f32", "KL, nats", "± s.e.", "KL p99", "same top token")
     for name, row in quality.items():
-        figures = (f"{row['kl']:.5f}", f"{row['kl_p99']:.4f}", f"{row['same_top_token']:.1%}")
-        table.add_row(name, *figures)
+        error = f"{row['kl_standard_error']:.5f}"
+        figures = (f"{row['kl_p99']:.4f}", f"{row['same_top_token']:.1%}")
+        table.add_row(name, f"{row['kl']:.5f}", error, *figures)
     console.print(table)
     print(f"start to first streamed token, warm: {summary(starts)['median']:.2f} s")
 
