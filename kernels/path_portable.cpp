@@ -14,6 +14,8 @@ const Kernels kPortableKernels = {
 const Kernels* const kAllKernels[] = {
 #if defined(__x86_64__)
     &kAvx512VnniKernels, &kAvx2Kernels,
+#elif defined(__aarch64__)
+    &kNeonKernels,
 #endif
     &kPortableKernels};
 const int kNumKernels = sizeof kAllKernels / sizeof kAllKernels[0];

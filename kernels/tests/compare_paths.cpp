@@ -33,6 +33,15 @@ void expect(bool holds, const std::string& what) {
     std::exit(1);
 }
 
+// Of every result of the first path, so that runs on different architectures can be compared.
+uint64_t digest = 0xcbf29ce484222325;
+
+void add_to_digest(const void* data, size_t bytes) {
+    for (size_t i = 0; i < bytes; ++i) digest = (digest ^ static_cast<const uint8_t*>(data)[i]) * 0x100000001b3;
+}
+
+void add_to_digest(const std::vector<float>& values) { add_to_digest(values.data(), values.size() * sizeof(float)); }
+
 bool same(const std::vector<float>& a, const std::vector<float>& b) {
     return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
@@ -130,6 +139,7 @@ void check_product(const std::vector<const Kernels*>& paths, Team& team, Source 
         for (size_t i = 0; i < out.size(); ++i) expect(twice[i] == out[i] + out[i], where + " accumulates wrongly");
         results.push_back(out);
     }
+    add_to_digest(results[0]);
     for (size_t i = 1; i + 1 < results.size(); ++i)  // all but the portable path, which is last
         expect(same(results[0], results[i]), where + " differs between " + paths[0]->name + " and " + paths[i]->name);
 }
@@ -188,6 +198,9 @@ void check_rows(const std::vector<const Kernels*>& paths, int size) {
             codes.push_back(row.values);
         }
     }
+    add_to_digest(norms[0]);
+    for (const auto* of : {&silus, &turned})
+        if (!of->empty()) add_to_digest((*of)[0]);
     for (size_t i = 1; i < paths.size(); ++i) {
         if (!halves.empty()) expect(halves[i] == halves[0], "to_half differs between paths");
         if (!codes.empty()) expect(codes[i] == codes[0], "quantise differs between paths");
@@ -251,6 +264,7 @@ void check_attention(const std::vector<const Kernels*>& paths, int size, int fir
         expect(same(together, alone), where + " depends on its tile on " + path->name);
         results.push_back(together);
     }
+    add_to_digest(results[0]);
     for (size_t i = 1; i + 1 < results.size(); ++i) expect(same(results[0], results[i]), where + " differs between paths");
 }
 
@@ -265,6 +279,8 @@ int main() {
 #else
     if (kAvx512VnniKernels.supported()) paths.push_back(&kAvx512VnniKernels);
 #endif
+#elif defined(__aarch64__)
+    if (kNeonKernels.supported()) paths.push_back(&kNeonKernels);
 #endif
     paths.push_back(&kPortableKernels);
     Team team(2);
@@ -277,7 +293,7 @@ int main() {
     for (int size : {16, 64, 80, 128})
         for (int first : {0, 1, 14, 15, 16, 31, 100})
             for (int count = 1; count <= kQueryTile; ++count) check_attention(paths, size, first, count);
-    std::printf("%d checks on", checks);
+    std::printf("digest %016llx, %d checks on", static_cast<unsigned long long>(digest), checks);
     for (const Kernels* path : paths) std::printf(" %s", path->name);
     std::printf("\n");
 }

@@ -72,7 +72,9 @@ def up(
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
     api_key_file: KeyFile = None,
     executor: Annotated[str | None, typer.Option(help="auto, native or reference.")] = None,
-    isa: Annotated[str | None, typer.Option(help="auto, avx512vnni, avx2 or portable.")] = None,
+    isa: Annotated[
+        str | None, typer.Option(help="auto, avx512vnni, avx2, neon or portable.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads; 0 takes one a core.")] = None,
     config: ConfigFile = None,
 ) -> None:

@@ -5,8 +5,6 @@ Weights keep the precision of the file: 4-bit groups stay 4-bit, 8-bit stay 8-bi
 of 32, keys and values fp16.
 """
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,8 +12,6 @@ from tokenworks.errors import ConfigError, UnsupportedByKernels
 from tokenworks.inference import _kernels
 from tokenworks.inference.executors.base import Batch
 from tokenworks.inference.models.llama import Model
-
-Isa = Literal["auto", "avx512vnni", "avx2", "portable"]
 
 _MATRICES = {
     "q": "attn_q",
