@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from tokenworks.inference.models.factors import Bytes, Factors, take_apart
+from tokenworks.inference.models.factors import Bytes, Factors, cut, joined, take_apart
 from tokenworks.inference.models.quantisation import parts
 from tokenworks.inference.models.tensors import TensorType
 
@@ -102,17 +102,15 @@ def _pack_f16(factors: Factors) -> Bytes:
 
 
 def _pack_q8_0(factors: Factors) -> Bytes:
-    scale = factors.scale.astype("<f2").view(np.uint8)
-    return np.concatenate([scale, factors.quants.view(np.uint8)], axis=-1)
+    return joined([factors.scale.astype("<f2"), factors.quants])
 
 
 def _pack_q4_1(factors: Factors) -> Bytes:
     assert factors.minimum is not None
-    scale = factors.scale.astype("<f2").view(np.uint8)
-    least = (-factors.minimum).astype("<f2").view(np.uint8)
-    quants = factors.quants.view(np.uint8)
-    nibbles = quants[..., :16] | quants[..., 16:] << 4
-    return np.concatenate([scale, least, nibbles], axis=-1)
+    scale, least = factors.scale.astype("<f2"), (-factors.minimum).astype("<f2")
+    quants = factors.quants.view(np.uint8).reshape(-1, _GROUP)
+    nibbles = cut(quants, 0, 16) | cut(quants, 16, 32) << 4
+    return joined([scale, least, nibbles.reshape(*scale.shape[:2], 16)])
 
 
 _PACK: Final[dict[TensorType, Callable[[Factors], Bytes]]] = {

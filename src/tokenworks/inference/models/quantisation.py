@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tokenworks.inference.models.factors import (
     Bytes,
     Floats,
+    cut,
     halves,
     nibbles,
     take_apart,
@@ -113,7 +114,7 @@ def _to_q8_0(blocks: Floats) -> Bytes:
 
 
 def _from_q4_0(blocks: Bytes) -> Floats:
-    return halves(blocks, 0) * (nibbles(blocks[:, 2:]).astype(np.float32) - 8)
+    return halves(blocks, 0) * (nibbles(cut(blocks, 2, 18)).astype(np.float32) - 8)
 
 
 def _to_q4_0(blocks: Floats) -> Bytes:
@@ -125,7 +126,7 @@ def _to_q4_0(blocks: Floats) -> Bytes:
 
 
 def _from_q4_1(blocks: Bytes) -> Floats:
-    return halves(blocks, 0) * nibbles(blocks[:, 4:]) + halves(blocks, 2)
+    return halves(blocks, 0) * nibbles(cut(blocks, 4, 20)) + halves(blocks, 2)
 
 
 def _to_q4_1(blocks: Floats) -> Bytes:
