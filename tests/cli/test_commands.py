@@ -98,7 +98,13 @@ def test_models_come_from_a_file_and_go_again(tiny_model: Path, tmp_path: Path) 
 
     inside = json.loads(tokenworks("models", "inspect", "tiny", "--json", home=tmp_path).stdout)
     assert inside["config"]["layers"] == 2
-    assert "layers" in tokenworks("models", "inspect", "tiny", home=tmp_path).stdout
+    assert {group["runs_as"] for group in inside["groups"]} == {
+        *("8-bit, rounded", "rows: F32, exact", "F32, exact"),
+    }
+    shown = tokenworks("models", "inspect", "tiny", home=tmp_path).stdout
+    assert "layers" in shown
+    assert "runs as" in shown
+    assert "8-bit, rounded" in shown
 
     assert tokenworks("models", "remove", "tiny", home=tmp_path).returncode == 0
     assert "tiny" not in tokenworks("models", "list", home=tmp_path).stdout

@@ -68,10 +68,12 @@ def show_inside(config: Config, name: str, *, as_json: bool) -> None:
     for key, value in {"licence": found.licence or "not stated", **_facts(found)}.items():
         facts.add_row(key, printable(str(value)))
     data.print(facts)
-    groups = Table("tensors", "type", "count", "weights", "size", box=None, header_style="bold")
+    columns = ("tensors", "type", "runs as", "count", "weights", "size")
+    groups = Table(*columns, box=None, header_style="bold")
     for group in found.groups:
-        name, count = group.tensor_class, str(group.tensors)
-        groups.add_row(name, group.type.name, count, f"{group.weights:,}", decimal(group.nbytes))
+        stored = (group.tensor_class, group.type.name, group.runs_as)
+        amount = (str(group.tensors), f"{group.weights:,}", decimal(group.nbytes))
+        groups.add_row(*stored, *amount)
     data.print()
     data.print(groups)
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from blocks import READ_ONLY, random_blocks
 from tokenworks.errors import ConfigError, UnsupportedByKernels
 from tokenworks.inference.executors.base import PAGE_TOKENS, Batch, Span
 from tokenworks.inference.executors.native import NativeExecutor, choose_path, supported_paths
@@ -18,7 +19,7 @@ from tokenworks.inference.executors.reference import ReferenceExecutor
 from tokenworks.inference.models.gguf_writer import EncodedTensor, write_gguf
 from tokenworks.inference.models.llama import Model, load_model
 from tokenworks.inference.models.llama_config import ModelConfig, expected_tensors
-from tokenworks.inference.models.quantisation import quantise
+from tokenworks.inference.models.quantisation import ENCODED, quantise
 from tokenworks.inference.models.tensors import TensorType
 
 SMALL = ModelConfig(
@@ -57,8 +58,11 @@ def write_random_model(path: Path, config: ModelConfig, encoding: TensorType) ->
             random.normal(0, shape[-1] ** -0.5, shape) if matrix else random.uniform(0.5, 2, shape)
         )
         type = encoding if matrix else TensorType.F32
-        array = values.astype(np.float32)
-        tensors.append(EncodedTensor(name, type, shape, quantise(array, type)))
+        if type in READ_ONLY:
+            raw = random_blocks(type, shape, shape[-1] ** -0.5, random)
+        else:
+            raw = quantise(values.astype(np.float32), type)
+        tensors.append(EncodedTensor(name, type, shape, raw))
     metadata: dict[str, str | int | float] = {
         "general.architecture": "llama",
         "general.name": config.name,
@@ -127,7 +131,7 @@ def executor(model: Model) -> NativeExecutor:
 
 
 @pytest.mark.parametrize("isa", supported_paths())
-@pytest.mark.parametrize("encoding", list(TensorType))
+@pytest.mark.parametrize("encoding", ENCODED, ids=lambda type: type.name)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_logits_match_the_oracle(
     tmp_path: Path, shape: str, encoding: TensorType, isa: str
@@ -144,6 +148,26 @@ def test_logits_match_the_oracle(
     error = np.sqrt(np.mean((actual - expected) ** 2) / np.mean(expected**2))
     assert error < 0.06
     assert error > 0  # or this compared an executor with itself
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "own output"])
+@pytest.mark.parametrize("encoding", READ_ONLY, ids=lambda type: type.name)
+def test_repacked_formats_match_the_oracle(
+    tmp_path: Path, encoding: TensorType, tied: bool
+) -> None:
+    config = replace(
+        SMALL, hidden=256, heads=4, head_dim=64, rope_dim=64, feed_forward=512, tied_embedding=tied
+    )
+    model = write_random_model(tmp_path / "model.gguf", config, encoding)
+    oracle = ReferenceExecutor(model)
+    oracle.allocate(64)
+    tokens = random_tokens(20)
+    expected = run(oracle, tokens, [20])
+
+    actual = run(native(model), tokens, [20])
+
+    error = np.sqrt(np.mean((actual - expected) ** 2) / np.mean(expected**2))
+    assert 0 < error < 0.06
 
 
 def test_rows_that_are_no_whole_groups_run_in_bf16_close_to_the_oracle(tmp_path: Path) -> None:

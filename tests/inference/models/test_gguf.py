@@ -124,8 +124,8 @@ def test_tensors_read_back_with_reversed_dimensions(tmp_path: Path) -> None:
         type.name: EncodedTensor(
             type.name,
             type,
-            (3, 64),
-            random.integers(0, 256, type.nbytes((3, 64)), dtype=np.uint8),
+            (3, 512),
+            random.integers(0, 256, type.nbytes((3, 512)), dtype=np.uint8),
         )
         for type in TensorType
     }
@@ -136,7 +136,7 @@ def test_tensors_read_back_with_reversed_dimensions(tmp_path: Path) -> None:
     assert list(file.tensors) == list(written)
     for name, expected in written.items():
         info = file.tensors[name]
-        assert (info.type, info.shape, info.offset % 32) == (expected.type, (3, 64), 0)
+        assert (info.type, info.shape, info.offset % 32) == (expected.type, (3, 512), 0)
         np.testing.assert_array_equal(file.raw(name), expected.raw)
 
 
@@ -199,7 +199,8 @@ HOSTILE = {
     "empty dimension": (gguf(tensors=[tensor(dims=(32, 0))]), "empty dimension"),
     "overflowing shape": (gguf(tensors=[tensor(dims=(2**62, 2**62))]), "truncated"),
     "partial block": (gguf(tensors=[tensor(dims=(33,), type=8)]), "blocks of 32"),
-    "foreign type": (gguf(tensors=[tensor(type=12)]), "type Q4_K, which is not supported"),
+    "partial K block": (gguf(tensors=[tensor(dims=(320,), type=12)]), "blocks of 256"),
+    "foreign type": (gguf(tensors=[tensor(type=16)]), "type IQ2_XXS, which is not supported"),
     "unknown type": (gguf(tensors=[tensor(type=999)]), "type number 999"),
     "offset": (gguf(tensors=[tensor(at=2**64 - 32)]), "truncated"),
     "misaligned": (gguf(tensors=[tensor(at=8)]), "not a multiple of 32"),
@@ -219,9 +220,12 @@ def test_a_hostile_file_is_refused_by_name(tmp_path: Path, data: bytes, problem:
 
 def test_an_unsupported_type_comes_with_the_supported_ones(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError) as refusal:
-        read(tmp_path, gguf(tensors=[tensor(type=12)]))
+        read(tmp_path, gguf(tensors=[tensor(type=16)]))
 
-    assert refusal.value.hint == "supported tensor types: F32, F16, Q4_0, Q4_1, Q8_0, BF16"
+    assert refusal.value.hint == (
+        "supported tensor types: F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, "
+        "Q6_K, Q8_K, IQ4_NL, IQ4_XS, BF16"
+    )
 
 
 def test_what_is_no_regular_file_is_refused_without_opening_it(tmp_path: Path) -> None:

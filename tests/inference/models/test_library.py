@@ -118,8 +118,11 @@ def test_a_model_is_pulled_listed_inspected_verified_and_removed(
     inspection = library.inspect("tiny")
     assert (inspection.id, inspection.licence) == ("tiny-chat", "Apache-2.0")
     assert sum(group.nbytes for group in inspection.groups) < inspection.file_bytes == len(weights)
-    assert {(group.tensor_class, group.type.name) for group in inspection.groups} == {
-        *(("embedding", "Q8_0"), ("attention", "Q4_1"), ("feed forward", "Q4_1"), ("norm", "F32")),
+    assert {(g.tensor_class, g.type.name, g.runs_as) for g in inspection.groups} == {
+        ("embedding", "Q8_0", "rows: Q8_0, exact; output: 8-bit, exact"),
+        ("attention", "Q4_1", "4-bit, exact"),
+        ("feed forward", "Q4_1", "4-bit, exact"),
+        ("norm", "F32", "F32, exact"),
     }
 
     library.remove("tiny")

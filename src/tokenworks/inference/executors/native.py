@@ -1,8 +1,9 @@
 """The fast executor: C++ kernels on packed weights, one call per forward.
 
 Weights keep the precision of the file: 4-bit groups stay 4-bit, 8-bit stay 8-bit, floats become
-8-bit groups (or bf16 where a row is not a whole number of groups). Activations are int8 in groups
-of 32, keys and values fp16.
+8-bit groups (or bf16 where a row is not a whole number of groups); other formats are repacked
+into one of these, tensor by tensor (`models/kernel_input.py`). Activations are int8 in groups of
+32, keys and values fp16.
 """
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from tokenworks.errors import ConfigError, UnsupportedByKernels
 from tokenworks.inference import _kernels
 from tokenworks.inference.executors.base import Batch
+from tokenworks.inference.models.kernel_input import embedding_input, matrix_input
 from tokenworks.inference.models.llama import Model
 
 _MATRICES = {
@@ -40,6 +42,12 @@ def choose_path(isa: str) -> str:
             hint=f"it can run: {', '.join(supported)}; or leave the choice to --isa auto",
         )
     return isa
+
+
+def _matrix(model: Model, name: str) -> tuple[str, NDArray[np.uint8]]:
+    type, shape, raw = model.tensor(name)
+    given, data = matrix_input(raw, type, shape)
+    return given.name, data
 
 
 class NativeExecutor:
@@ -81,12 +89,7 @@ class NativeExecutor:
             ) from error
 
     def _load(self, model: Model) -> None:
-        def encoded(name: str) -> tuple[str, NDArray[np.uint8]]:
-            type, _, raw = model.tensor(name)
-            return type.name, raw
-
-        self._llama.set_embedding(*encoded("token_embd.weight"))
-        self._llama.set_head(*encoded(model.output_name()))
+        self._load_vocabulary(model)
         self._llama.set_final_norm(model.float32("output_norm.weight"))
         for layer in range(model.config.layers):
             block = f"blk.{layer}."
@@ -96,7 +99,16 @@ class NativeExecutor:
                 model.float32(f"{block}ffn_norm.weight"),
             )
             for letter, name in _MATRICES.items():
-                self._llama.set_matrix(layer, letter, *encoded(f"{block}{name}.weight"))
+                self._llama.set_matrix(layer, letter, *_matrix(model, f"{block}{name}.weight"))
+
+    def _load_vocabulary(self, model: Model) -> None:
+        type, shape, raw = model.tensor("token_embd.weight")
+        given, rows = embedding_input(raw, type, shape)
+        self._llama.set_embedding(given.name, rows)
+        if model.config.tied_embedding:
+            self._llama.set_head(given.name, rows)
+        else:
+            self._llama.set_head(*_matrix(model, model.output_name()))
 
     @property
     def description(self) -> str:
@@ -117,7 +129,7 @@ class NativeExecutor:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of packed weights, the embedding's rows in the model file not counted."""
+        """Bytes of packed weights, the rows of the embedding not counted."""
         return self._llama.weight_bytes
 
     def allocate(self, pages: int) -> None:

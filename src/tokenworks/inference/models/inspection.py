@@ -7,8 +7,9 @@ from typing import Literal
 
 from tokenworks.inference.models.gguf import GGUF, read_gguf
 from tokenworks.inference.models.gguf_values import LazyArray, MetadataValue
+from tokenworks.inference.models.kernel_input import embedding_form, matrix_form
 from tokenworks.inference.models.llama_config import ModelConfig, load_config
-from tokenworks.inference.models.tensors import TensorType
+from tokenworks.inference.models.tensors import TensorInfo, TensorType
 
 TensorClass = Literal["embedding", "output", "attention", "feed forward", "norm", "other"]
 _LONGEST_VALUE = 80
@@ -16,10 +17,14 @@ _LONGEST_VALUE = 80
 
 @dataclass(frozen=True, slots=True)
 class TensorGroup:
-    """All tensors of one class and one type: how many, how many weights, how many bytes."""
+    """All tensors of one class, type and form: how many, how many weights, how many bytes.
+
+    `runs_as` says what the native kernels compute with, and how near that is to the file.
+    """
 
     tensor_class: TensorClass
     type: TensorType
+    runs_as: str
     tensors: int
     weights: int
     nbytes: int
@@ -50,29 +55,41 @@ def inspect_file(path: Path, *, id: str, licence: str | None = None) -> Inspecti
     """
     gguf = read_gguf(path)
     try:
+        config = load_config(gguf)
         stated = gguf.metadata.get("general.license")
         return Inspection(
             id=id,
             path=path,
             file_bytes=path.stat().st_size,
             licence=licence or (stated if isinstance(stated, str) else None),
-            config=load_config(gguf),
-            groups=_groups(gguf),
+            config=config,
+            groups=_groups(gguf, tied=config.tied_embedding),
             metadata={key: _shown(value) for key, value in gguf.metadata.items()},
         )
     finally:
         gguf.close()
 
 
-def _groups(gguf: GGUF) -> tuple[TensorGroup, ...]:
-    sums: dict[tuple[TensorClass, TensorType], tuple[int, int, int]] = {}
+def _groups(gguf: GGUF, *, tied: bool) -> tuple[TensorGroup, ...]:
+    sums: dict[tuple[TensorClass, TensorType, str], tuple[int, int, int]] = {}
     for info in gguf.tensors.values():
-        key = (_tensor_class(info.name), info.type)
+        tensor_class = _tensor_class(info.name)
+        key = (tensor_class, info.type, _runs_as(info, tensor_class, tied=tied))
         tensors, weights, nbytes = sums.get(key, (0, 0, 0))
         here = info.nbytes // info.type.block_bytes * info.type.block_weights
         sums[key] = (tensors + 1, weights + here, nbytes + info.nbytes)
     largest_first = sorted(sums.items(), key=lambda item: -item[1][2])
     return tuple(TensorGroup(*key, *total) for key, total in largest_first)
+
+
+def _runs_as(info: TensorInfo, tensor_class: TensorClass, *, tied: bool) -> str:
+    if len(info.shape) == 1:
+        return "F32, exact"
+    matrix = matrix_form(info.type, info.shape[-1])
+    if tensor_class != "embedding":
+        return matrix
+    rows = f"rows: {embedding_form(info.type)}"
+    return f"{rows}; output: {matrix}" if tied else rows
 
 
 def _tensor_class(name: str) -> TensorClass:
