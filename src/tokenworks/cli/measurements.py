@@ -28,11 +28,11 @@ class Measurements(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measurements(config: Config, machine: Machine, *, again: bool = False) -> Measurements:
-    """Those of this machine: read back, or taken now (about three seconds) and kept."""
+    """Those of this machine: read back, or taken now (a few seconds) and kept."""
     place = config.home.measurements / f"{fingerprint(config, machine)}.json"
     known = None if again else _read(place)
     if known is None:
-        aside.print("measuring this machine for about three seconds", style="dim")
+        aside.print("measuring this machine for a few seconds", style="dim")
         known = _measure(config, machine)
         write_atomic(place, msgspec.json.format(msgspec.json.encode(known)))
     return known

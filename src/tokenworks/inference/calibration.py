@@ -1,7 +1,8 @@
 """Measures what the native kernels and the engine reach on this machine, on models made for it.
 
-A wide model, larger than the caches, gives the rate at which a token's forward reads weights, keys
-and values; a narrow one, all in cache, the cost of each layer's barriers and of the engine's step.
+A wide model, larger than the caches, gives the rate at which a token's forward reads weights; one
+of two such layers, after a long prompt, that of keys and values; a narrow one, all in cache, the
+cost of each layer's barriers and of the engine's step.
 """
 
 import statistics
@@ -42,8 +43,10 @@ WIDE = replace(
     context_length=2048,
     rope_dim=64,
 )
+FLAT = replace(WIDE, name="flat", layers=2)
 NARROW = replace(TINY_CONFIG, name="narrow", layers=32, context_length=256)
 _PREFILL = 512
+_PROMPT = 2 * _PREFILL
 _SAMPLED = 32_768
 _RUNS = 31
 
@@ -63,23 +66,27 @@ def calibrate(
         narrow, _ = _open(path, NARROW, isa, threads)
         step = _engine_step(narrow, timer)
         narrow_forward = _forward(narrow, 0, timer)
+        flat, flat_size = _open(path, FLAT, isa, threads)
+        flat.allocate(_PROMPT // PAGE_TOKENS)
+        prefill = _seconds(lambda: flat.forward(_batch(0, _PREFILL)), 2, timer)
+        flat.forward(_batch(_PREFILL, _PREFILL))
+        short, long = _forward(flat, 0, timer), _forward(flat, _PROMPT - 1, timer)
         wide, size = _open(path, _beyond(WIDE, cache_bytes), isa, threads)
-        wide.allocate(2 * _PREFILL // PAGE_TOKENS)
-        prefill = _seconds(lambda: wide.forward(_batch(0, _PREFILL)), 2, timer)
-        short, long = _forward(wide, 0, timer), _forward(wide, _PREFILL - 1, timer)
+        wide.allocate(1)
+        forward = _forward(wide, 0, timer)
     layer_seconds = narrow_forward / NARROW.layers
     # Noise must not turn a difference of two times into a negative or endless rate.
-    streaming = max(short - layer_seconds * size.layers, short / 4)
-    attention = max(long - short, size.kv_bytes(_PREFILL) * streaming / size.packed_bytes / 2)
+    streaming = max(forward - layer_seconds * size.layers, forward / 4)
+    attention = max(long - short, long / 10)
     return Calibration(
         path=isa,
         threads=threads,
         weight_rate=size.packed_bytes / streaming,
-        kv_rate=size.kv_bytes(_PREFILL) / attention,
+        kv_rate=flat_size.kv_bytes(_PROMPT) / attention,
         layer_seconds=layer_seconds,
         step_seconds=max(0.0, step - narrow_forward),
         entry_seconds=_entry_seconds(timer),
-        int8_operations=2.0 * _PREFILL * _products(WIDE) * size.layers / prefill,
+        int8_operations=2.0 * _PREFILL * _products(FLAT) * FLAT.layers / prefill,
     )
 
 
