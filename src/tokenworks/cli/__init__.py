@@ -125,6 +125,19 @@ def doctor(
     run({"model": model, "server.port": port}, config_file=config, as_json=as_json)
 
 
+@app.command()
+def devices(
+    as_json: Json = False,
+    measure: Annotated[bool, typer.Option("--measure", help="Measure again.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Show processors, memory and accelerators, and what they are measured to do."""
+    from tokenworks.cli.devices import run
+    from tokenworks.config import load
+
+    run(load(config_file=config), as_json=as_json, measure=measure)
+
+
 @models_app.command("list")
 def list_models(as_json: Json = False, config: ConfigFile = None) -> None:
     """Models that can be fetched, and those that are here."""
@@ -157,6 +170,19 @@ def inspect(
     from tokenworks.config import load
 
     show_inside(load(config_file=config), name, as_json=as_json)
+
+
+@models_app.command()
+def fit(
+    name: Annotated[str, typer.Argument(help="Name in the list, or path of a GGUF file.")],
+    as_json: Json = False,
+    config: ConfigFile = None,
+) -> None:
+    """Say whether a model fits here and how fast it should be, before fetching it."""
+    from tokenworks.cli.fit import run
+    from tokenworks.config import load
+
+    run(load(config_file=config), name, as_json=as_json)
 
 
 @models_app.command()

@@ -15,11 +15,11 @@ from tokenworks.cli.console import aside, data, printable
 from tokenworks.cli.masking import mask
 from tokenworks.config import Config, load, network_variables
 from tokenworks.errors import ConfigError, ModelError, ModelNotFound, TokenworksError
+from tokenworks.fleet.discover.processors import read_processors
 from tokenworks.server.run import bind
 from tokenworks.server.settings import read_api_key
 
 _MARKS = {"ok": "[green]ok[/]      ", "note": "[yellow]note[/]    ", "problem": "[red]problem[/] "}
-_USEFUL_FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
 _ROOM_BYTES = 300 * 2**20  # the default model, as a wheel and extracted, and a little more
 _MEMORY_BYTES = 2 * 2**30
 
@@ -70,16 +70,10 @@ def python() -> Check:
 
 
 def processor() -> Check:
-    flags: set[str] = set()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(("flags", "Features")):
-                flags.update(line.split(":", 1)[1].split())
-    except OSError:
-        pass
-    useful = [flag for flag in _USEFUL_FLAGS if flag in flags]
-    has = ", ".join(useful) or "none of the instruction sets that help"
-    return Check("processor", "ok", f"{platform.machine()}, {_cores()} cores for us: {has}")
+    found = read_processors()
+    has = ", ".join(found.instruction_sets) or "none of the instruction sets that help"
+    detail = f"{found.architecture}, {found.usable_cores} cores for us: {has}"
+    return Check("processor", "ok", detail)
 
 
 def kernels() -> Check:
@@ -190,10 +184,6 @@ def model(config: Config) -> Check:
     except ModelError as error:
         return Check("model", "problem", error.message, error.hint)
     return Check("model", "ok", str(path))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _show(checks: list[Check]) -> None:

@@ -1,4 +1,4 @@
-"""Looks after what this machine runs on and runs: today, local processes.
+"""Looks after what this machine runs on and runs: its devices and local processes.
 
 Knows nothing about models, requests or HTTP.
 """

@@ -20,6 +20,11 @@ class Home:
         """Pulled models, one folder each."""
         return self._folder("models")
 
+    @property
+    def measurements(self) -> Path:
+        """What machines were measured to do, one file for each that uses this folder."""
+        return self._folder("measurements")
+
     def _folder(self, name: str) -> Path:
         folder = self.root / name
         try:

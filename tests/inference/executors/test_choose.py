@@ -10,7 +10,6 @@ import pytest
 from tokenworks.errors import ConfigError
 from tokenworks.inference.executors.choose import open_executor
 from tokenworks.inference.executors.reference import ReferenceExecutor
-from tokenworks.inference.executors.threads import usable_cores
 from tokenworks.inference.models.llama import Model, load_model
 from tokenworks.inference.settings import EngineSettings
 
@@ -65,48 +64,3 @@ def test_a_shorter_context_is_kept(model: Model) -> None:
 def test_a_context_beyond_the_models_is_an_error(model: Model) -> None:
     with pytest.raises(ConfigError, match="context_length 2000 is more than the 1024"):
         open_executor(model, settings(executor="reference", context_length=2000))
-
-
-def machine(folder: Path, cores: dict[int, str], cpu_max: str | None = None) -> Path:
-    for cpu, siblings in cores.items():
-        topology = folder / f"devices/system/cpu/cpu{cpu}/topology"
-        topology.mkdir(parents=True)
-        (topology / "core_cpus_list").write_text(f"{siblings}\n")
-    if cpu_max is not None:
-        (folder / "fs/cgroup").mkdir(parents=True)
-        (folder / "fs/cgroup/cpu.max").write_text(cpu_max)
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("allowed", "cpu_max", "expected"),
-    [
-        ({0, 1, 2, 3}, None, 2),
-        ({0, 2}, None, 1),
-        ({0, 1, 2, 3}, "max 100000\n", 2),
-        ({0, 1, 2, 3}, "50000 100000\n", 1),
-        ({0, 1, 2, 3}, "150000 100000\n", 2),
-    ],
-)
-def test_threads_are_physical_cores_within_the_containers_share(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    allowed: set[int],
-    cpu_max: str | None,
-    expected: int,
-) -> None:
-    two_cores_of_two_threads = {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"}
-    system = machine(tmp_path, two_cores_of_two_threads, cpu_max)
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: allowed, raising=False)
-    monkeypatch.setattr("os.cpu_count", lambda: 4)
-
-    assert usable_cores(system) == expected
-
-
-def test_a_machine_that_says_nothing_has_its_cpus(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {4, 5, 6}, raising=False)
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
-
-    assert usable_cores(tmp_path) == 3

@@ -3,9 +3,9 @@
 import logging
 
 from tokenworks.errors import ConfigError, UnsupportedByKernels
+from tokenworks.fleet.discover.processors import usable_cores
 from tokenworks.inference.executors.base import Executor
 from tokenworks.inference.executors.reference import ReferenceExecutor
-from tokenworks.inference.executors.threads import usable_cores
 from tokenworks.inference.models.llama import Model
 from tokenworks.inference.settings import EngineSettings
 

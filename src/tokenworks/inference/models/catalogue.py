@@ -3,11 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tokenworks.inference.models.footprint import Footprint
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogueEntry:
     """A model that this release knows. `sha256` and `file_bytes` are of the model file itself,
-    `download_bytes` of what is fetched to get it."""
+    `download_bytes` of what is fetched to get it. `footprint` is what the file's header says, for
+    who asks before fetching it."""
 
     name: str
     aliases: tuple[str, ...] = ()
@@ -17,6 +20,7 @@ class CatalogueEntry:
     licence: str
     file_bytes: int
     download_bytes: int
+    footprint: Footprint | None = None
 
 
 CATALOGUE = (
@@ -29,6 +33,14 @@ CATALOGUE = (
         licence="Apache-2.0",
         file_bytes=98_362_432,
         download_bytes=92_871_040,
+        footprint=Footprint(
+            packed_bytes=96_576_768,
+            layers=30,
+            kv_heads=3,
+            head_dim=64,
+            vocabulary=49_152,
+            context_length=8_192,
+        ),
     ),
 )
 

@@ -1,0 +1,132 @@
+"""`tokenworks models fit`: whether a model fits here and how fast it should be, before a pull."""
+
+from pathlib import Path
+
+import msgspec
+from rich.table import Table
+
+from tokenworks.cli.console import aside, data
+from tokenworks.cli.devices import rate, size
+from tokenworks.cli.measurements import Measurements, busy, measurements
+from tokenworks.config import Config
+from tokenworks.errors import ModelNotFound
+from tokenworks.fleet.discover.machine import Machine, discover
+from tokenworks.inference.models.catalogue import find
+from tokenworks.inference.models.footprint import Footprint
+from tokenworks.inference.models.library import Library
+from tokenworks.inference.models.packing import footprint_of
+from tokenworks.inference.prediction import PROGRAM_BYTES, AtContext, at_contexts
+
+
+class Fit(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer. Sizes in bytes; `usable_bytes` is what a program can take here now;
+    `read_rate` the measured limit, `weight_rate` what kernels reach, `efficiency` their ratio."""
+
+    id: str
+    pulled: bool
+    file_bytes: int
+    download_bytes: int | None
+    packed_bytes: int
+    program_bytes: int
+    kv_bytes_per_token: int
+    usable_bytes: int | None
+    read_rate: float
+    weight_rate: float | None
+    efficiency: float | None
+    contexts: tuple[AtContext, ...]
+
+
+def run(config: Config, name: str, *, as_json: bool) -> None:
+    """Print whether it fits. Raises ModelNotFound or ModelFileError."""
+    library = Library(config.home)
+    model = _model(library, name)
+    machine = discover()
+    measured = measurements(config, machine)
+    fit = _fit(model, machine, measured)
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(fit)).decode())
+        return
+    _show(fit, measured)
+    if busy(measured, machine):
+        aside.print("measured on a busy machine; when idle: tokenworks devices --measure")
+
+
+class _Model(msgspec.Struct, frozen=True):
+    id: str
+    pulled: bool
+    file_bytes: int
+    download_bytes: int | None
+    footprint: Footprint
+
+
+def _model(library: Library, name: str) -> _Model:
+    """From the file if it is here, else from what the catalogue knows of it."""
+    name = name.removeprefix("file:")
+    try:
+        path: Path = library.path(name)
+    except ModelNotFound:
+        known = find(name)
+        if known is None or known.footprint is None:
+            raise
+        return _Model(known.name, False, known.file_bytes, known.download_bytes, known.footprint)
+    return _Model(library.id(name), True, path.stat().st_size, None, footprint_of(path))
+
+
+def _fit(model: _Model, machine: Machine, measured: Measurements) -> Fit:
+    limits, kernels, footprint = measured.limits, measured.kernels, model.footprint
+    usable = machine.memory.usable
+    return Fit(
+        id=model.id,
+        pulled=model.pulled,
+        file_bytes=model.file_bytes,
+        download_bytes=model.download_bytes,
+        packed_bytes=footprint.packed_bytes,
+        program_bytes=PROGRAM_BYTES,
+        kv_bytes_per_token=footprint.kv_bytes_per_token,
+        usable_bytes=usable,
+        read_rate=limits.read_all_threads,
+        weight_rate=kernels.weight_rate if kernels else None,
+        efficiency=kernels.weight_rate / limits.read_all_threads if kernels else None,
+        contexts=at_contexts(footprint, usable, kernels),
+    )
+
+
+def _show(fit: Fit, measured: Measurements) -> None:
+    facts = Table(box=None, show_header=False)
+    fetch = "" if fit.download_bytes is None else f", {size(fit.download_bytes)} to download"
+    facts.add_row("on disk", f"{size(fit.file_bytes)}{'' if fit.pulled else ' once pulled'}{fetch}")
+    facts.add_row("weights", f"{size(fit.packed_bytes)} in memory, as our kernels pack them")
+    facts.add_row("KV", f"{size(fit.kv_bytes_per_token)} a token of context")
+    facts.add_row("program", f"about {size(fit.program_bytes)} beside")
+    facts.add_row("memory", f"{size(fit.usable_bytes)} can be taken here now")
+    facts.add_row("speed", _speed(fit, measured))
+    data.print(f"{fit.id}", style="bold")
+    data.print(facts)
+    table = Table("context", "KV", "needed", "fits", "left", "decode", box=None)
+    for row in fit.contexts:
+        fits = {True: "yes", False: "no", None: "unknown"}[row.fits]
+        speed = row.tokens_per_second
+        table.add_row(
+            f"{row.tokens:,}",
+            size(row.kv_bytes),
+            size(row.needed_bytes),
+            fits,
+            _margin(row.margin_bytes),
+            "unknown" if speed is None else f"{speed:.0f} tokens/s",
+        )
+    data.print()
+    data.print(table)
+
+
+def _margin(amount: int | None) -> str:
+    if amount is None:
+        return "unknown"
+    return size(amount) if amount >= 0 else f"{size(-amount)} too little"
+
+
+def _speed(fit: Fit, measured: Measurements) -> str:
+    if fit.weight_rate is None or fit.efficiency is None or measured.kernels is None:
+        return "not predicted: our kernels do not load here"
+    reads = f"memory reads at {rate(fit.read_rate)}, weights at {fit.efficiency:.0%} of it"
+    kernels = measured.kernels
+    return f"{reads} ({rate(fit.weight_rate)}, {kernels.path}, {kernels.threads} threads)"

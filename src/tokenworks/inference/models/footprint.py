@@ -1,0 +1,27 @@
+"""How much memory a model takes here and how much of it each token reads. Pure arithmetic."""
+
+import msgspec
+
+_PAGE_TOKENS = 16
+_KV_BYTES = 2  # fp16, as kernels/layout.h has it
+
+
+class Footprint(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a model decides memory and speed. `packed_bytes` are its weights as the kernels
+    hold them, the output head included and the embedding's rows, read from the file, not."""
+
+    packed_bytes: int
+    layers: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    context_length: int
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of keys and values of one token, all layers."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * _KV_BYTES
+
+    def kv_bytes(self, tokens: int) -> int:
+        """Bytes that this many tokens of one request take, in whole pages."""
+        return -(-tokens // _PAGE_TOKENS) * _PAGE_TOKENS * self.kv_bytes_per_token
