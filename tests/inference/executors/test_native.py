@@ -19,6 +19,7 @@ from tokenworks.inference.executors.reference import ReferenceExecutor
 from tokenworks.inference.models.gguf_writer import EncodedTensor, write_gguf
 from tokenworks.inference.models.llama import Model, load_model
 from tokenworks.inference.models.llama_config import ModelConfig, expected_tensors
+from tokenworks.inference.models.packing import footprint_of
 from tokenworks.inference.models.quantisation import ENCODED, quantise
 from tokenworks.inference.models.tensors import TensorType
 
@@ -163,8 +164,11 @@ def test_repacked_formats_match_the_oracle(
     oracle.allocate(64)
     tokens = random_tokens(20)
     expected = run(oracle, tokens, [20])
+    executor = native(model)
 
-    actual = run(native(model), tokens, [20])
+    actual = run(executor, tokens, [20])
+
+    assert footprint_of(tmp_path / "model.gguf").packed_bytes == executor.weight_bytes
 
     error = np.sqrt(np.mean((actual - expected) ** 2) / np.mean(expected**2))
     assert 0 < error < 0.06

@@ -34,7 +34,7 @@ def matrix_input(raw: Bytes, type: TensorType, shape: tuple[int, ...]) -> tuple[
 
     The bytes are `raw` itself where the kernels read its type.
     """
-    return _as(_matrix_type(type), raw, type, shape)
+    return _as(matrix_type(type), raw, type, shape)
 
 
 def embedding_input(
@@ -50,7 +50,7 @@ def embedding_input(
 
 def matrix_form(type: TensorType, inputs: int) -> str:
     """In words, what the kernels compute with for a matrix of `inputs` columns, and how near."""
-    given = _matrix_type(type)
+    given = matrix_type(type)
     if given in (TensorType.Q4_0, TensorType.Q4_1):
         return f"4-bit, {_nearness(type)}"
     if given is TensorType.Q8_0:
@@ -66,7 +66,8 @@ def embedding_form(type: TensorType) -> str:
     return f"{given.name}, {_nearness(type)}"
 
 
-def _matrix_type(type: TensorType) -> TensorType:
+def matrix_type(type: TensorType) -> TensorType:
+    """The type that the kernels are handed for a matrix of this type."""
     return type if type in _READ_BY_KERNELS else _KEEPS_QUANTS.get(type, TensorType.F32)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tokenworks.inference.models.footprint import Footprint
 from tokenworks.inference.models.gguf import read_gguf
+from tokenworks.inference.models.kernel_input import matrix_type
 from tokenworks.inference.models.llama_config import load_config
 from tokenworks.inference.models.tensors import TensorInfo, TensorType
 
@@ -50,7 +51,7 @@ def _packed(info: TensorInfo) -> int:
         return 4 * info.shape[0]
     rows, inputs = info.shape
     panels = -(-rows // _PANEL_ROWS)
-    if info.type in (TensorType.Q4_0, TensorType.Q4_1):
+    if matrix_type(info.type) in (TensorType.Q4_0, TensorType.Q4_1):
         return panels * (inputs // _GROUP) * _Q4_GROUP_BYTES
     if inputs % _GROUP == 0:  # also floats: the kernels make 8-bit groups of them
         return panels * (inputs // _GROUP) * _Q8_GROUP_BYTES
