@@ -44,6 +44,33 @@ def cut(text: str, stop: list[str]) -> tuple[str, bool]:
 
 
 @PROPERTY
+@given(tokens=any_tokens, stop=stops, protected=st.integers(0, 12))
+def test_no_stop_string_ends_within_the_protected_tokens(
+    codec: TextCodec, tokens: list[int], stop: list[str], protected: int
+) -> None:
+    stream = TextStream(codec, stop, protected)
+    pieces = [stream.feed(token) for token in tokens] + [stream.flush()]
+    # Bytes that end inside a character have no text yet.
+    beginning, whole = codec.decode(tokens[:protected]).rstrip("\ufffd"), codec.decode(tokens)
+    if protected >= len(tokens):
+        assert ("".join(pieces), stream.stopped) == (whole, False)
+        return
+    ends = range(1, len(whole) + 1)
+    allowed = [end for end in ends if end > len(beginning) or whole[:end].endswith("\ufffd")]
+    if "\ufffd" in whole:  # where such bytes become text is the decoder's matter
+        assert whole.startswith("".join(pieces))
+        return
+    cuts = [
+        end - max(len(word) for word in stop if whole[:end].endswith(word))
+        for end in allowed
+        if any(whole[:end].endswith(word) for word in stop)
+    ]
+
+    assert "".join(pieces) == (whole[: cuts[0]] if cuts else whole)
+    assert stream.stopped == bool(cuts)
+
+
+@PROPERTY
 @given(tokens=any_tokens, stop=stops)
 def test_pieces_of_any_tokens_add_up_to_their_text(
     codec: TextCodec, tokens: list[int], stop: list[str]
