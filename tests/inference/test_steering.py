@@ -13,8 +13,15 @@ from tokenworks.inference.messages import Sampling
 from tokenworks.inference.sampler import choice_seed, sample
 from tokenworks.inference.steering import Steering, steering_of
 
-VOCABULARY = 40
-tokens_of = st.lists(st.integers(0, VOCABULARY - 1), max_size=90)
+VOCABULARY = 400
+few_tokens = st.lists(st.integers(0, 12), max_size=60)
+# More distinct ones than the arrays have room for at first, repeatedly.
+many_tokens = st.builds(
+    lambda start, count: [n % VOCABULARY for n in range(start, start + count)],
+    st.integers(0, VOCABULARY),
+    st.integers(60, 390),
+)
+tokens_of = few_tokens | many_tokens
 samplings = st.builds(
     Sampling,
     max_tokens=st.just(200),
@@ -26,7 +33,9 @@ samplings = st.builds(
     repetition_penalty=st.sampled_from([1.0, 1.3, 0.5]),
     logit_bias=st.dictionaries(
         st.integers(0, VOCABULARY - 1), st.sampled_from([-100.0, -1.5, 2.0, 100.0]), max_size=4
-    ).map(lambda biases: tuple(biases.items())),
+    )
+    .flatmap(lambda few: st.sampled_from([few, dict.fromkeys(range(100), -2.0)]))
+    .map(lambda biases: tuple(biases.items())),
     min_tokens=st.sampled_from([0, 1, 40]),
     logprobs=st.sampled_from([None, 2]),
 )

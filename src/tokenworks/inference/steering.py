@@ -33,12 +33,14 @@ class Steering:
         self._repeats = sampling.repetition_penalty != 1.0
         self._counts = sampling.frequency_penalty != 0.0 or sampling.presence_penalty != 0.0
         for token, bias in sampling.logit_bias:
-            self._bias[self._slot(token)] = bias
+            slot = self._slot(token)  # first, for the arrays may grow
+            self._bias[slot] = bias
         ends = sampling.stop_tokens if sampling.min_tokens else ()
         self._ends = np.array([self._slot(token) for token in ends], np.intp)
         if self._repeats:
             for token in prompt:
-                self._seen[self._slot(token)] = True
+                slot = self._slot(token)
+                self._seen[slot] = True
         for token in generated:
             self.add(token)
 
