@@ -106,7 +106,7 @@ def test_siblings_get_the_answers_that_their_seeds_alone_would_get() -> None:
 
 def test_the_prompt_of_siblings_is_computed_once_as_far_as_whole_pages_go() -> None:
     executor = CountingExecutor()
-    engine = make_engine(executor)
+    engine = make_engine(executor, max_batch_tokens=256)  # all of them would fit into one batch
     engine.submit(generate(list(range(40)), [1, 2, 3, 4], max_tokens=1))
     drain(engine)
 
@@ -176,6 +176,19 @@ def test_a_long_prompts_logits_are_never_all_in_memory() -> None:
 
     assert [len(each) for each in scores.values()] == [299, 299]
     assert executor.most_logits <= MOST_SCORED_ROWS + 2
+
+
+def test_no_sibling_speaks_before_the_prompt_is_scored() -> None:
+    engine = make_engine(ScriptedExecutor(), max_batch_tokens=256)
+    long = generate([n % 90 for n in range(300)], [1], score=True)
+    engine.submit(structs.replace(long, request_id="long"))  # takes all rows that may be scored
+    engine.submit(generate([1, 2, 3], [1, 2], score=True))
+    events = []
+    while step := engine.step():
+        events += [scores.request_id for scores in step.scores]
+        events += [f"token of {token.request_id}" for token in step.tokens]
+
+    assert events.index("0") < events.index("token of 1")
 
 
 def test_a_prompt_of_one_token_has_no_scores() -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tokenworks.errors import RequestError
@@ -43,30 +43,23 @@ def cut(text: str, stop: list[str]) -> tuple[str, bool]:
     return text, False
 
 
-@PROPERTY
-@given(tokens=any_tokens, stop=stops, protected=st.integers(0, 12))
+@settings(max_examples=400, deadline=None)
+@given(text=few_letters, stop=stops, protected=st.integers(0, 12))
+@example(text="aab", stop=["a", "aab"], protected=1)  # what is protected is held back meanwhile
 def test_no_stop_string_ends_within_the_protected_tokens(
-    codec: TextCodec, tokens: list[int], stop: list[str], protected: int
+    codec: TextCodec, text: str, stop: list[str], protected: int
 ) -> None:
+    tokens = codec.encode(text)
     stream = TextStream(codec, stop, protected)
     pieces = [stream.feed(token) for token in tokens] + [stream.flush()]
-    # Bytes that end inside a character have no text yet.
-    beginning, whole = codec.decode(tokens[:protected]).rstrip("\ufffd"), codec.decode(tokens)
-    if protected >= len(tokens):
-        assert ("".join(pieces), stream.stopped) == (whole, False)
-        return
-    ends = range(1, len(whole) + 1)
-    allowed = [end for end in ends if end > len(beginning) or whole[:end].endswith("\ufffd")]
-    if "\ufffd" in whole:  # where such bytes become text is the decoder's matter
-        assert whole.startswith("".join(pieces))
-        return
+    beginning = codec.decode(tokens[:protected]).rstrip("\ufffd")  # a part of a character
     cuts = [
-        end - max(len(word) for word in stop if whole[:end].endswith(word))
-        for end in allowed
-        if any(whole[:end].endswith(word) for word in stop)
+        end - max(len(word) for word in stop if text[:end].endswith(word))
+        for end in range(len(beginning) + 1, len(text) + 1)
+        if any(text[:end].endswith(word) for word in stop)
     ]
 
-    assert "".join(pieces) == (whole[: cuts[0]] if cuts else whole)
+    assert "".join(pieces) == (text[: cuts[0]] if cuts else text)
     assert stream.stopped == bool(cuts)
 
 
