@@ -10,7 +10,14 @@ import msgspec
 
 from tokenworks.gateway.backend import Chunk, Completion, TokenLogprob, Usage
 from tokenworks.gateway.text import AnswerText, with_text
-from tokenworks.inference.messages import Generate, Sampling, Score, Scores, Sibling, Token
+from tokenworks.inference.messages import (
+    Alternative,
+    Generate,
+    Sampling,
+    Scores,
+    Sibling,
+    Token,
+)
 from tokenworks.inference.sampler import choice_seed
 from tokenworks.inference.text.codec import TextCodec
 
@@ -37,7 +44,7 @@ class Choices:
         others = {f"{identity}.{index}": index for index in range(1, request.n)}
         self._open = {identity: 0, **others}  # id → index, of answers that go on
         self._usage = Usage(prompt_tokens=len(prompt), completion_tokens=0)
-        self._scores: list[Score] = []
+        self._scored = [self._named(0, None)]  # the prompt's tokens as far as they are scored
         self._silent = request.max_tokens == 0
         self._echoed = [not request.echo] * request.n
 
@@ -77,8 +84,7 @@ class Choices:
     def add(self, reply: Token | Scores) -> Iterator[Chunk]:
         """The chunks that this reply completes; none while its text is not certain yet."""
         if isinstance(reply, Scores):
-            del self._scores[reply.start - 1 :]  # a worker that follows a dead one begins again
-            self._scores += reply.scores
+            self._add_scores(reply)
             return
         index = self._open[reply.request_id]
         if not self._echoed[index]:
@@ -109,16 +115,22 @@ class Choices:
                 self._usage = replace(self._usage, cached_tokens=usage.cached_tokens)
         return self._usage if self.finished else None
 
+    def _add_scores(self, reply: Scores) -> None:
+        """Named as they come, so that a long prompt's do not stall everybody's streams at once."""
+        del self._scored[reply.start :]  # a worker that follows a dead one begins again
+        for number, score in enumerate(reply.scores, start=reply.start):
+            self._scored.append(self._named(number, score.logprob, score.alternatives))
+
+    def _named(
+        self, number: int, logprob: float | None, alternatives: tuple[Alternative, ...] = ()
+    ) -> TokenLogprob:
+        """Prompt token `number`. A control token has a name, but no place in the text."""
+        token = self._prompt[number]
+        named = with_text(self._codec, token, logprob, alternatives)
+        return replace(named, text="") if self._codec.is_control(token) else named
+
     def _echo(self, index: int) -> Chunk:
-        given, codec = self._request.prompt, self._codec
-        text = given if isinstance(given, str) else codec.decode(self._prompt)
-        if self._request.logprobs is None:
-            return Chunk(text=text, index=index)
-        tokens: list[TokenLogprob] = []
-        scores = [Score(0.0), *self._scores]
-        for number, (token, score) in enumerate(zip(self._prompt, scores, strict=True)):
-            logprob = score.logprob if number else None
-            named = with_text(codec, token, logprob, score.alternatives)
-            # A control token has a name, but no place in the text.
-            tokens.append(replace(named, text="") if codec.is_control(token) else named)
-        return Chunk(text=text, index=index, logprobs=tuple(tokens))
+        given = self._request.prompt
+        text = given if isinstance(given, str) else self._codec.decode(self._prompt)
+        scored = () if self._request.logprobs is None else tuple(self._scored)
+        return Chunk(text=text, index=index, logprobs=scored)
