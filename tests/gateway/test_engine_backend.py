@@ -97,6 +97,38 @@ def test_killing_the_engine_at_random_points_loses_no_token_and_repeats_none(
     run(main())
 
 
+def test_killing_the_engine_changes_nothing_of_several_penalised_answers(tiny_model: Path) -> None:
+    asked: dict[str, Any] = {
+        "n": 3,
+        "echo": True,
+        "logprobs": 2,
+        "presence_penalty": 1.5,
+        "frequency_penalty": 0.5,
+        "repetition_penalty": 1.2,
+        "logit_bias": ((70, 3.0),),
+        "min_tokens": 30,
+    }
+    requests = [completion(n, max_tokens=40, **asked) for n in range(4)]
+
+    async def main() -> None:
+        async with backend_of(tiny_model) as backend:
+            undisturbed = await asyncio.gather(*(answer(backend, r) for r in requests))
+            tokens = sum(chunk.tokens for chunks in undisturbed for chunk in chunks)
+            killer = Killer(backend, [share * tokens for share in (0.0, 0.5)])
+            disturbed = await asyncio.gather(*(killer.answer(r) for r in requests))
+
+        assert len(killer.killed) == 2
+        for before, after in zip(undisturbed, disturbed, strict=True):
+            for index in range(3):
+                mine = [[c for c in chunks if c.index == index] for chunks in (before, after)]
+                assert text(mine[0]) == text(mine[1])
+                logprobs = [[t for c in chunks for t in c.logprobs] for chunks in mine]
+                assert logprobs[0] == logprobs[1]
+            assert completion_tokens(before) == completion_tokens(after) >= 90
+
+    run(main())
+
+
 def test_no_more_requests_wait_for_a_restart_than_the_engine_could_queue(
     tiny_model: Path,
 ) -> None:

@@ -51,6 +51,12 @@ def test_a_request_that_can_never_fit_is_refused_with_numbers() -> None:
         (request(min_p=-1.0), "min_p -1.0"),
         (request(top_k=-1), "top_k -1"),
         (request(logprobs=1000), "logprobs 1000"),
+        (request(presence_penalty=math.nan), "presence_penalty nan"),
+        (request(frequency_penalty=math.inf), "frequency_penalty inf"),
+        (request(repetition_penalty=0.0), "repetition_penalty 0.0 is not above 0"),
+        (request(logit_bias=((1, math.inf),)), "is not finite"),
+        (request(logit_bias=((100, 1.0),)), "logit_bias has token ids outside of 0 to 99"),
+        (request(min_tokens=9), "min_tokens 9 is not from 0 to max_tokens"),
     ],
 )
 def test_an_invalid_request_is_refused_with_its_reason(bad: Generate, said: str) -> None:

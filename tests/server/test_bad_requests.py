@@ -109,11 +109,22 @@ BAD_PARAMETERS = [
     ({"logprobs": 3}, "logprobs", "valid boolean"),
     ({"top_logprobs": 3}, None, "logprobs = true"),
     ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "less than or equal to 20"),
-    ({"n": 2}, "n", "not supported"),
+    ({"n": 0}, "n", "greater than or equal to 1"),
+    ({"n": 17}, "n", "less than or equal to 16"),
+    ({"best_of": 2}, "best_of", "not supported"),
+    ({"echo": True}, "echo", "not supported"),
     ({"tools": [{"type": "function"}]}, "tools", "not supported"),
     ({"response_format": {"type": "json_object"}}, "response_format", "not supported"),
-    ({"presence_penalty": 0.5}, "presence_penalty", "not supported"),
-    ({"logit_bias": {"1": 2}}, "logit_bias", "not supported"),
+    ({"presence_penalty": 2.5}, "presence_penalty", "less than or equal to 2"),
+    ({"frequency_penalty": -3}, "frequency_penalty", "greater than or equal to -2"),
+    ({"repetition_penalty": 0}, "repetition_penalty", "greater than or equal to 0.01"),
+    ({"min_tokens": -1}, "min_tokens", "greater than or equal to 0"),
+    ({"logit_bias": {"1": 101}}, "logit_bias", "token 1 must be a number from -100 to 100"),
+    ({"logit_bias": {"1": True}}, "logit_bias", "token 1 must be a number"),
+    ({"logit_bias": {"07": 1}}, "logit_bias", "'07' is not a token id"),
+    ({"logit_bias": {"the": 1}}, "logit_bias", "'the' is not a token id"),
+    ({"logit_bias": {"-1": 1}}, "logit_bias", "'-1' is not a token id"),
+    ({"logit_bias": [1]}, "logit_bias", "must be an object"),
     ({"model": ""}, "model", "at least 1"),
     ({"model": 7}, "model", "valid string"),
 ]
@@ -135,6 +146,7 @@ def test_a_bad_parameter_is_400_and_named(
     "neutral",
     [
         {"n": 1, "presence_penalty": 0, "frequency_penalty": 0.0, "logit_bias": {}, "tools": []},
+        {"n": None, "repetition_penalty": None, "logit_bias": None, "min_tokens": 0, "echo": False},
         {"response_format": {"type": "text"}, "tool_choice": "none", "best_of": None},
         {"user": "me", "metadata": {"a": "b"}, "service_tier": "auto", "store": False},
         {"max_tokens": None, "temperature": None, "stop": None, "stream": None, "seed": None},
@@ -162,9 +174,11 @@ def test_prompts_that_completions_cannot_take_are_400(client: httpx2.Client) -> 
 
         assert response.status_code == 400, prompt
         assert error_of(response)["param"] == "prompt"
-    echo = client.post("/v1/completions", json={"model": "scripted", "prompt": "", "echo": True})
+    nothing = {"model": "scripted", "prompt": "", "max_tokens": 0}
+    answered = client.post("/v1/completions", json=nothing)
 
-    assert error_of(echo)["param"] == "echo"
+    assert answered.status_code == 400
+    assert "only allowed with echo" in str(error_of(answered)["message"])
 
 
 def test_paths_and_methods_that_do_not_exist_are_404_and_405(client: httpx2.Client) -> None:

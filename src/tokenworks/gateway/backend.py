@@ -9,11 +9,14 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenLogprob:
-    """A token with its natural-log probability; its bytes may be only a part of a character."""
+    """A token with its natural-log probability; its bytes may be only a part of a character.
+
+    The first token of a prompt has none: nothing goes before it.
+    """
 
     text: str
     raw: bytes
-    logprob: float
+    logprob: float | None
     alternatives: tuple["TokenLogprob", ...] = ()
 
 
@@ -22,6 +25,10 @@ class Completion:
     """One request, already validated. Exactly one of `messages` and `prompt` is given.
 
     `prompt` is text or token ids. `stop` are strings that end the answer and are not part of it.
+    `n` answers are wanted, each with a seed derived from `seed`. `echo` puts the prompt before
+    each, with its log-probabilities if `logprobs` are asked for; only then may `max_tokens` be 0.
+    The penalties, biases and `min_tokens` are those of `inference.messages.Sampling`; before
+    `min_tokens` tokens, stop strings do not end the answer either.
     """
 
     request_id: str
@@ -36,10 +43,19 @@ class Completion:
     seed: int = 0
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    min_tokens: int = 0
+    n: int = 1
+    echo: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
+    """Tokens of one request: its prompt once, all of its answers together."""
+
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
@@ -47,13 +63,15 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """A piece of an answer. `text` never ends inside a character and may be empty.
+    """A piece of answer number `index`. `text` never ends inside a character and may be empty.
 
-    The last chunk, and only it, has `finish_reason` and `usage`. `tokens` is how many generated
-    tokens this piece accounts for (several while characters or stop strings were incomplete).
+    The last chunk of each answer, and only it, has `finish_reason`; the last of all has `usage`.
+    `tokens` is how many generated tokens this piece accounts for (several while characters or stop
+    strings were incomplete; none for an echo of the prompt).
     """
 
     text: str
+    index: int = 0
     tokens: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: FinishReason | None = None

@@ -13,7 +13,6 @@ from contextlib import aclosing
 from pathlib import Path
 
 from tokenworks.errors import (
-    ContextLengthError,
     EngineError,
     EngineLost,
     QueueFullError,
@@ -21,11 +20,11 @@ from tokenworks.errors import (
 )
 from tokenworks.fleet.processes import Backoff
 from tokenworks.gateway.backend import BackendStatus, Chunk, Completion
+from tokenworks.gateway.checks import checked, longest, room, sampling_of
+from tokenworks.gateway.choices import Choices
 from tokenworks.gateway.supervisor import Supervisor
-from tokenworks.gateway.text import AnswerText
 from tokenworks.inference.client import EngineClient
-from tokenworks.inference.executors.base import PAGE_TOKENS
-from tokenworks.inference.messages import Generate, Ready, Sampling
+from tokenworks.inference.messages import Ready
 from tokenworks.inference.models.gguf import read_gguf
 from tokenworks.inference.settings import EngineSettings
 from tokenworks.inference.text.codec import TextCodec
@@ -68,7 +67,7 @@ class EngineBackend:
             on_restart=lambda: metrics.engine_restarted(settings.model_id),
         )
         self._ids = itertools.count(1)
-        self._waiting = 0  # requests that were not begun and have no worker yet
+        self._waiting = 0  # answers of requests that were not begun and have no worker yet
         self._codec: TextCodec | None = None
         self._tokeniser = ThreadPoolExecutor(1, thread_name_prefix="tokenise")
 
@@ -99,7 +98,7 @@ class EngineBackend:
             ready, load = supervisor.ready, supervisor.client.load
             details |= {
                 "executor": ready.executor,
-                "context_length": _longest(ready),
+                "context_length": longest(ready),
                 "max_sequences": ready.max_sequences,
                 "running": load.running,
                 "waiting": load.waiting,
@@ -113,64 +112,61 @@ class EngineBackend:
         return BackendStatus(state=state, reason=supervisor.reason, details=details)
 
     async def stream(self, request: Completion) -> AsyncGenerator[Chunk, None]:
-        client, ready = await self._admitted()
+        client, ready = await self._admitted(request.n)
         codec = self._codec
         if codec is None:
             raise EngineError(f"The engine of {self._settings.model_id!r} is being started")
         prompt = await self._tokens(codec, request)
-        sampling = _sampling(request, codec, _room(request, len(prompt), _longest(ready)))
+        sampling = sampling_of(request, codec, room(request, len(prompt), longest(ready)))
         identity = f"{request.request_id}/{next(self._ids)}"
-        answer = AnswerText(codec, request.stop, len(prompt))
+        choices = Choices(codec, request, prompt, sampling, identity)
         losses = _Losses(identity)
-        while not answer.finished:
-            job = Generate(
-                request_id=identity,
-                prompt=prompt,
-                sampling=sampling,
-                generated=list(answer.generated),
-            )
+        while not choices.finished:
             try:
-                async with aclosing(_chunks(client, job, answer)) as chunks:
+                async with aclosing(_chunks(client, choices)) as chunks:
                     async for chunk in chunks:
                         yield chunk
             except EngineLost:
-                losses.add(len(answer.generated))
+                losses.add(choices.received)
                 client, _ = await self._supervisor.connection()
 
-    async def _admitted(self) -> tuple[EngineClient, Ready]:
+    async def _admitted(self, answers: int) -> tuple[EngineClient, Ready]:
         """The worker, waited for while it is being restarted by no more than it could queue."""
         most = self._settings.max_sequences + self._settings.queue_limit
-        if self._waiting >= most:
+        if answers > most:
+            raise RequestError(
+                f"n is {answers}; this engine holds at most {most} answers at once", param="n"
+            )
+        if self._waiting + answers > most:
             raise QueueFullError(
-                f"The engine is being restarted and {most} requests wait for it already",
+                f"The engine is being restarted and {self._waiting} answers wait for it already",
                 retry_after_s=RETRY_AFTER_RESTART_S,
             )
-        self._waiting += 1
+        self._waiting += answers
         try:
             return await self._supervisor.connection()
         finally:
-            self._waiting -= 1
+            self._waiting -= answers
 
     async def _tokens(self, codec: TextCodec, request: Completion) -> list[int]:
         """The prompt's tokens. Raises RequestError for what the model cannot take."""
         if isinstance(request.prompt, list):
-            return _checked(request.prompt, codec)
+            return checked(request.prompt, codec)
         if _length(request) <= LONG_TEXT:
             return _tokenise(codec, request)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._tokeniser, _tokenise, codec, request)
 
 
-async def _chunks(
-    client: EngineClient, job: Generate, answer: AnswerText
-) -> AsyncGenerator[Chunk, None]:
-    async with aclosing(client.generate(job)) as tokens:
-        async for token in tokens:
-            chunk = answer.add(token)
-            if chunk is not None:
+async def _chunks(client: EngineClient, choices: Choices) -> AsyncGenerator[Chunk, None]:
+    async with aclosing(client.generate(choices.job())) as replies:
+        async for reply in replies:
+            for chunk in choices.add(reply):
                 yield chunk
-            if answer.finished:
+            if choices.finished:
                 return
+            if not choices.goes_on(reply.request_id):
+                client.cancel(reply.request_id)  # by a stop string, which the engine does not know
 
 
 class _Losses:
@@ -211,57 +207,4 @@ def _tokenise(codec: TextCodec, request: Completion) -> list[int]:
     if request.messages is not None:
         return codec.chat(request.messages)
     assert isinstance(request.prompt, str)
-    return _checked(codec.prompt(request.prompt), codec)
-
-
-def _checked(tokens: list[int], codec: TextCodec) -> list[int]:
-    if not tokens:
-        if codec.bos is None:
-            raise RequestError("The prompt is empty", hint="send some text", param="prompt")
-        return [codec.bos]
-    if not 0 <= min(tokens) <= max(tokens) < codec.vocabulary_size:
-        raise RequestError(
-            f"The prompt holds token {max(tokens)}; this model's go from 0 to "
-            f"{codec.vocabulary_size - 1}",
-            param="prompt",
-        )
-    return tokens
-
-
-def _longest(ready: Ready) -> int:
-    """Most tokens that one request may have, prompt and answer together."""
-    return min(ready.context_length, ready.pages_total * PAGE_TOKENS)
-
-
-def _room(request: Completion, prompt_tokens: int, longest: int) -> int:
-    """How many tokens the answer may have. Raises ContextLengthError, with the numbers."""
-    room = longest - prompt_tokens
-    if room < 1:
-        raise ContextLengthError(
-            f"The prompt has {prompt_tokens} tokens; prompt and answer together may have {longest}",
-            hint="shorten the prompt, or begin a new conversation",
-            param="prompt" if request.messages is None else "messages",
-        )
-    if request.max_tokens is None:
-        return room
-    if request.max_tokens > room:
-        raise ContextLengthError(
-            f"max_tokens is {request.max_tokens} and the prompt has {prompt_tokens} tokens; "
-            f"together they may have {longest}",
-            hint=f"with this prompt, max_tokens can be at most {room}",
-            param="max_tokens",
-        )
-    return request.max_tokens
-
-
-def _sampling(request: Completion, codec: TextCodec, max_tokens: int) -> Sampling:
-    return Sampling(
-        max_tokens=max_tokens,
-        temperature=request.temperature,
-        top_k=request.top_k,
-        top_p=request.top_p,
-        min_p=request.min_p,
-        seed=request.seed,
-        stop_tokens=codec.stop_tokens,
-        logprobs=request.logprobs,
-    )
+    return checked(codec.prompt(request.prompt), codec)

@@ -107,19 +107,23 @@ class Gateway:
 
 
 class _Meter:
-    """Times one answer's pieces and counts its tokens, also when it ends early."""
+    """Times the pieces of each answer and counts all tokens, also when they end early."""
 
     def __init__(self, series: ModelMetrics, clock: Clock) -> None:
         self._series = series
         self._now = clock.now
-        self._before = clock.now()
-        self._record = series.first_token
+        self._begun = clock.now()
+        self._before: dict[int, float] = {}  # an answer's index → when its last piece came
         self._tokens = 0
 
     def chunk(self, chunk: Chunk) -> None:
         after = self._now()
-        self._record(after - self._before)
-        self._before, self._record = after, self._series.next_token
+        before = self._before.get(chunk.index)
+        if before is None:
+            self._series.first_token(after - self._begun)
+        else:
+            self._series.next_token(after - before)
+        self._before[chunk.index] = after
         self._tokens += chunk.tokens
         if chunk.usage is not None:
             self._series.prompt_tokens(chunk.usage.prompt_tokens)

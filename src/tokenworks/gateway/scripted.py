@@ -3,11 +3,19 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
-from tokenworks.gateway.backend import BackendStatus, Chunk, Completion, TokenLogprob, Usage
+from tokenworks.gateway.backend import (
+    BackendStatus,
+    Chunk,
+    Completion,
+    FinishReason,
+    TokenLogprob,
+    Usage,
+)
 
 
 class ScriptedBackend:
-    """Every piece of the script is one token. Stop strings and sampling are not honoured.
+    """Every piece of the script is one token of each answer. Sampling, stop strings and echo are
+    not honoured.
 
     `fault` is raised before piece number `fault_at`. The counters say what really happened.
     """
@@ -47,14 +55,19 @@ class ScriptedBackend:
                 if self._fault is not None and index == self._fault_at:
                     self.faults_fired += 1
                     raise self._fault
-                yield Chunk(text=piece, tokens=1, logprobs=_logprobs(piece, request.logprobs))
+                logprobs = _logprobs(piece, request.logprobs)
+                for choice in range(request.n):
+                    yield Chunk(text=piece, index=choice, tokens=1, logprobs=logprobs)
             self.completed += 1
         except (GeneratorExit, asyncio.CancelledError):
             self.closed_early += 1
             raise
         cut = len(pieces) < len(self._script)
-        usage = Usage(prompt_tokens=1, completion_tokens=len(pieces))
-        yield Chunk(text="", finish_reason="length" if cut else "stop", usage=usage)
+        reason: FinishReason = "length" if cut else "stop"
+        for choice in range(request.n - 1):
+            yield Chunk(text="", index=choice, finish_reason=reason)
+        usage = Usage(prompt_tokens=1, completion_tokens=len(pieces) * request.n)
+        yield Chunk(text="", index=request.n - 1, finish_reason=reason, usage=usage)
 
 
 def _logprobs(piece: str, wanted: int | None) -> tuple[TokenLogprob, ...]:

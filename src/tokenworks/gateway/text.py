@@ -1,19 +1,34 @@
 """One answer, from tokens to chunks of text. Pure: knows no worker, survives its death."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from tokenworks.gateway.backend import Chunk, FinishReason, TokenLogprob, Usage
-from tokenworks.inference.messages import Token
+from tokenworks.inference.messages import Alternative, Token
 from tokenworks.inference.text.codec import TextCodec
 from tokenworks.inference.text.stream import TextStream
 
 
 class AnswerText:
-    """Takes an answer's tokens in order; `generated` is what a new worker needs to go on."""
+    """Takes an answer's tokens in order; `generated` is what a new worker needs to go on.
 
-    def __init__(self, codec: TextCodec, stop: tuple[str, ...], prompt_tokens: int) -> None:
+    It is answer number `index` of its request.
+    """
+
+    def __init__(
+        self,
+        codec: TextCodec,
+        stop: tuple[str, ...],
+        prompt_tokens: int,
+        *,
+        min_tokens: int = 0,
+        index: int = 0,
+    ) -> None:
         self.generated: list[int] = []
         self.finished = False
         self._codec = codec
-        self._text = TextStream(codec, stop)
+        self._index = index
+        self._text = TextStream(codec, stop, min_tokens)
         self._prompt_tokens = prompt_tokens
         self._cached_tokens = 0
         self._logprobs: list[TokenLogprob] = []  # of tokens whose text is not certain yet
@@ -40,9 +55,9 @@ class AnswerText:
         tokens = len(self.generated) - self._delivered
         self._delivered += tokens
         if not self._logprobs:
-            return Chunk(text=text, tokens=tokens)
+            return Chunk(text=text, index=self._index, tokens=tokens)
         logprobs, self._logprobs = tuple(self._logprobs), []
-        return Chunk(text=text, tokens=tokens, logprobs=logprobs)
+        return Chunk(text=text, index=self._index, tokens=tokens, logprobs=logprobs)
 
     def _last(self, text: str, reason: FinishReason) -> Chunk:
         self.finished = True
@@ -52,25 +67,23 @@ class AnswerText:
             cached_tokens=self._cached_tokens,
         )
         chunk = self._chunk(text)
-        return Chunk(
-            text=text,
-            tokens=chunk.tokens,
-            logprobs=chunk.logprobs,
-            finish_reason=reason,
-            usage=usage,
-        )
+        return replace(chunk, finish_reason=reason, usage=usage)
 
     def _logprob(self, token: Token) -> TokenLogprob:
-        assert token.logprob is not None
-        others = (self._named(other.token, other.logprob) for other in token.alternatives)
-        named = self._named(token.token, token.logprob)
-        return TokenLogprob(
-            text=named.text, raw=named.raw, logprob=named.logprob, alternatives=tuple(others)
-        )
+        return with_text(self._codec, token.token, token.logprob, token.alternatives)
 
-    def _named(self, token: int, logprob: float) -> TokenLogprob:
-        raw = self._codec.token_bytes(token)
-        return TokenLogprob(text=raw.decode("utf-8", "replace"), raw=raw, logprob=logprob)
+
+def with_text(
+    codec: TextCodec, token: int, logprob: float | None, alternatives: Sequence[Alternative] = ()
+) -> TokenLogprob:
+    """A token's log-probability and those of the alternatives, with the text of each."""
+    raw = codec.token_bytes(token)
+    return TokenLogprob(
+        text=raw.decode("utf-8", "replace"),
+        raw=raw,
+        logprob=logprob,
+        alternatives=tuple(with_text(codec, x.token, x.logprob) for x in alternatives),
+    )
 
 
 def _beginning_within(logprobs: list[TokenLogprob], text: str) -> list[TokenLogprob]:

@@ -20,7 +20,7 @@ class Limits:
 
 def refusal(request: Generate, limits: Limits) -> Refused | None:
     """Why this request could never be answered here, or None."""
-    if problem := _invalid(request, limits.vocabulary):
+    if problem := _invalid(request, limits):
         return Refused(request_id=request.request_id, reason="invalid", message=problem)
     total = len(request.prompt) + request.sampling.max_tokens
     if total > limits.context_length:
@@ -49,20 +49,35 @@ def queue_full(request: Generate, limits: Limits, *, work: int, tokens_per_s: fl
     )
 
 
-def _invalid(request: Generate, vocabulary: int) -> str | None:
+def _invalid(request: Generate, limits: Limits) -> str | None:
     if not request.prompt:
         return "the prompt has no tokens"
-    for name, tokens in (("prompt", request.prompt), ("generated", request.generated)):
-        if tokens and not 0 <= min(tokens) <= max(tokens) < vocabulary:
-            return f"{name} has token ids outside of 0 to {vocabulary - 1}"
-    if len(request.generated) >= request.sampling.max_tokens:
+    answers = 1 + len(request.siblings)
+    if answers > limits.held:
+        return f"{answers} answers are asked for; this engine holds {limits.held}"
+    if not _known(request.prompt, limits.vocabulary):
+        return f"prompt has token ids outside of 0 to {limits.vocabulary - 1}"
+    for generated in (request.generated, *(sibling.generated for sibling in request.siblings)):
+        if problem := _invalid_beginning(generated, request.sampling, limits.vocabulary):
+            return problem
+    return _invalid_sampling(request.sampling) or _invalid_steering(request.sampling, limits)
+
+
+def _known(tokens: list[int], vocabulary: int) -> bool:
+    return not tokens or 0 <= min(tokens) <= max(tokens) < vocabulary
+
+
+def _invalid_beginning(generated: list[int], sampling: Sampling, vocabulary: int) -> str | None:
+    if not _known(generated, vocabulary):
+        return f"generated has token ids outside of 0 to {vocabulary - 1}"
+    if len(generated) >= sampling.max_tokens:
         return (
-            f"max_tokens {request.sampling.max_tokens} leaves nothing to generate "
-            f"after {len(request.generated)} tokens"
+            f"max_tokens {sampling.max_tokens} leaves nothing to generate "
+            f"after {len(generated)} tokens"
         )
-    if not set(request.sampling.stop_tokens).isdisjoint(request.generated):
+    if not set(sampling.stop_tokens).isdisjoint(generated):
         return "generated holds a stop token: the answer is complete"
-    return _invalid_sampling(request.sampling)
+    return None
 
 
 def _invalid_sampling(sampling: Sampling) -> str | None:
@@ -76,4 +91,21 @@ def _invalid_sampling(sampling: Sampling) -> str | None:
     for holds, name, wanted in checks:
         if not holds:
             return f"{name} {getattr(sampling, name)} is not {wanted}"
+    return None
+
+
+def _invalid_steering(sampling: Sampling, limits: Limits) -> str | None:
+    repetition = sampling.repetition_penalty
+    checks = (
+        (math.isfinite(sampling.presence_penalty), "presence_penalty", "a finite number"),
+        (math.isfinite(sampling.frequency_penalty), "frequency_penalty", "a finite number"),
+        (math.isfinite(repetition) and repetition > 0, "repetition_penalty", "above 0"),
+        (all(math.isfinite(bias) for _, bias in sampling.logit_bias), "logit_bias", "finite"),
+        (0 <= sampling.min_tokens <= sampling.max_tokens, "min_tokens", "from 0 to max_tokens"),
+    )
+    for holds, name, wanted in checks:
+        if not holds:
+            return f"{name} {getattr(sampling, name)} is not {wanted}"
+    if not _known([token for token, _ in sampling.logit_bias], limits.vocabulary):
+        return f"logit_bias has token ids outside of 0 to {limits.vocabulary - 1}"
     return None

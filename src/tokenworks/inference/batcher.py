@@ -10,8 +10,13 @@ chunked prefill, prefix sharing, preemption and resuming all follow from that.
 from collections import deque
 from dataclasses import dataclass, field
 
+from tokenworks.inference.executors.base import PAGE_TOKENS
 from tokenworks.inference.messages import Sampling
 from tokenworks.inference.pages import PagePool, PageTable, pages_for
+from tokenworks.inference.steering import Steering
+
+MOST_SCORED_ROWS = 64
+"""Prompt rows that one forward gives logits for, at most: each is as long as the vocabulary."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -19,7 +24,9 @@ class Sequence:
     """The tokens of one request. `tokens` are known, the first `computed` have their KV in place.
 
     `resumed_at`: how many tokens of the answer came with the request. `cached`: prompt tokens whose
-    KV was found rather than computed when the sequence first ran; None before.
+    KV was found rather than computed when the sequence first ran; None before. `leader`: whose
+    prompt is this one's too; until it is computed, this one waits, to share it. `scored`: how many
+    of the prompt's rows have given the score of the token after them; None if nobody asks.
     """
 
     request_id: str
@@ -30,6 +37,20 @@ class Sequence:
     table: PageTable
     computed: int = 0
     cached: int | None = None
+    steering: Steering | None = None
+    leader: "Sequence | None" = None
+    scored: int | None = None
+
+    @property
+    def scoring(self) -> bool:
+        """Whether rows of the prompt are still to be computed for their scores."""
+        return self.scored is not None and self.scored < self.prompt_length - 1
+
+    @property
+    def shareable(self) -> bool:
+        """Whether all of the prompt is in place that another sequence can share."""
+        whole_pages = (self.prompt_length - 1) // PAGE_TOKENS * PAGE_TOKENS
+        return self.computed >= whole_pages and not self.scoring
 
     @property
     def pending(self) -> int:
@@ -56,6 +77,15 @@ class Chunk:
     def completes(self) -> bool:
         """Whether the chunk ends at the last known token, so that the next can be sampled."""
         return self.length == self.sequence.pending
+
+    @property
+    def scored_rows(self) -> range:
+        """The numbers of the tokens whose rows give scores; their logits are asked for."""
+        sequence = self.sequence
+        if sequence.scored is None:
+            return range(0)
+        end = min(sequence.computed + self.length, sequence.prompt_length - 1)
+        return range(max(sequence.computed, sequence.scored), end)
 
 
 @dataclass(slots=True)
@@ -128,7 +158,9 @@ class Batcher:
         budget = self.max_batch_tokens - sum(sequence.pending for sequence in self.running)
         while self.waiting and len(self.running) < self.max_sequences and budget > 0:
             sequence = self.waiting[0]
-            computed = sequence.table.open(sequence.tokens)
+            if self._waits_for_leader(sequence):
+                return
+            computed = sequence.table.open(sequence.tokens, share=not sequence.scoring)
             if computed is None:
                 return
             sequence.computed = computed
@@ -137,15 +169,27 @@ class Batcher:
             self.running.append(self.waiting.popleft())
             budget -= sequence.pending
 
+    def _waits_for_leader(self, sequence: Sequence) -> bool:
+        """Who is next but could share what is being computed. It costs those behind it little:
+        the leader's prompt comes before theirs in the batch anyway.
+        """
+        leader = sequence.leader
+        return leader is not None and not leader.shareable and leader in self.running
+
     def _prefill(self, budget: int) -> list[Chunk]:
         chunks = []
+        scorable = MOST_SCORED_ROWS
         for sequence in self.running:
             if budget <= 0:
                 break
             if sequence.pending > 1:
                 length = min(sequence.pending, budget)
-                chunks.append(Chunk(sequence, length))
-                budget -= length
+                if sequence.scoring:
+                    length = min(length, scorable)
+                    scorable -= length
+                if length:
+                    chunks.append(Chunk(sequence, length))
+                    budget -= length
         return chunks
 
     def check_integrity(self) -> None:

@@ -26,8 +26,20 @@ from tokenworks.errors import (
     TokenworksError,
 )
 from tokenworks.inference.framing import MAX_MESSAGE_BYTES, Unframer, frame
-from tokenworks.inference.messages import Cancel, FromWorker, Generate, Ready, Refused, Step, Token
+from tokenworks.inference.messages import (
+    Cancel,
+    FromWorker,
+    Generate,
+    Ready,
+    Refused,
+    Scores,
+    Step,
+    Token,
+)
 from tokenworks.inference.settings import EngineSettings
+
+Reply = Token | Scores
+"""What comes for a request: scores of its prompt if it asks for them, then tokens."""
 
 
 def worker_command(socket_fd: int) -> list[str]:
@@ -42,28 +54,32 @@ def encode_settings(settings: EngineSettings) -> bytes:
 
 
 class _Stream:
-    """Tokens of one request on their way from the connection to its reader."""
+    """Replies to one request on their way from the connection to its reader.
 
-    def __init__(self) -> None:
-        self.tokens: deque[Token] = deque()
+    `open` holds the ids, its own and its siblings', whose answers go on.
+    """
+
+    def __init__(self, ids: list[str]) -> None:
+        self.open = set(ids)
         self.error: TokenworksError | None = None
+        self._replies: deque[Reply] = deque()
         self._news = asyncio.Event()
 
-    def add(self, token: Token) -> None:
-        self.tokens.append(token)
+    def add(self, reply: Reply) -> None:
+        self._replies.append(reply)
         self._news.set()
 
     def fail(self, error: TokenworksError) -> None:
         self.error = error
         self._news.set()
 
-    async def next(self) -> Token:
-        while not self.tokens:
+    async def next(self) -> Reply:
+        while not self._replies:
             if self.error:
                 raise self.error
             self._news.clear()
             await self._news.wait()
-        return self.tokens.popleft()
+        return self._replies.popleft()
 
 
 class EngineClient(asyncio.Protocol):
@@ -94,8 +110,8 @@ class EngineClient(asyncio.Protocol):
         """What the worker serves, once it does. Raises EngineLost if it died before."""
         return await asyncio.shield(self._ready)
 
-    async def generate(self, request: Generate) -> AsyncGenerator[Token, None]:
-        """The answer's tokens; the last one has a finish reason.
+    async def generate(self, request: Generate) -> AsyncGenerator[Reply, None]:
+        """The answer's tokens, and its siblings'; the last one of each has a finish reason.
 
         Ids must be unique among the requests in flight. Closing the generator cancels the request.
         Raises QueueFullError, ContextLengthError or RequestError before the first token if the
@@ -103,20 +119,25 @@ class EngineClient(asyncio.Protocol):
         `generated`); EngineError if the model computed no usable numbers.
         """
         stream = self._open(request)
-        finished = False
         try:
-            while not finished:
-                try:
-                    token = await stream.next()
-                except TokenworksError:
-                    finished = True
-                    raise
-                finished = token.finish_reason is not None
-                yield token
+            while stream.open:
+                reply = await stream.next()
+                if reply.request_id not in stream.open:
+                    continue
+                if isinstance(reply, Token) and reply.finish_reason is not None:
+                    stream.open.remove(reply.request_id)
+                    del self._streams[reply.request_id]
+                yield reply
         finally:
-            del self._streams[request.request_id]
-            if not finished:
-                self._write(frame(Cancel(request_id=request.request_id)))
+            for request_id in list(stream.open):
+                self.cancel(request_id)
+
+    def cancel(self, request_id: str) -> None:
+        """Nothing more is wanted of this answer, nor sent; ids that are not open are ignored."""
+        stream = self._streams.pop(request_id, None)
+        if stream is not None:
+            stream.open.discard(request_id)
+            self._write(frame(Cancel(request_id=request_id)))
 
     async def close(self) -> None:
         """Let go of the worker, which then exits; open streams raise EngineLost."""
@@ -143,8 +164,10 @@ class EngineClient(asyncio.Protocol):
     def _open(self, request: Generate) -> _Stream:
         if self._lost_by is not None:
             raise self._lost_error()
-        if request.request_id in self._streams:
-            raise RequestError(f"request id {request.request_id!r} is in use")
+        ids = [request.request_id, *(sibling.request_id for sibling in request.siblings)]
+        for used in ids:
+            if used in self._streams:
+                raise RequestError(f"request id {used!r} is in use")
         try:
             message = frame(request)
         except EngineError as error:
@@ -152,7 +175,8 @@ class EngineClient(asyncio.Protocol):
                 f"{len(request.prompt)} prompt tokens take over {MAX_MESSAGE_BYTES} bytes",
                 param="prompt",
             ) from error
-        stream = self._streams[request.request_id] = _Stream()
+        stream = _Stream(ids)
+        self._streams.update(dict.fromkeys(ids, stream))
         self._write(message)
         return stream
 
@@ -172,6 +196,9 @@ class EngineClient(asyncio.Protocol):
 
     def _deliver(self, step: Step) -> None:
         self.load = step
+        for scores in step.scores:
+            if stream := self._streams.get(scores.request_id):
+                stream.add(scores)
         for token in step.tokens:
             if stream := self._streams.get(token.request_id):
                 stream.add(token)

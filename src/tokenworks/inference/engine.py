@@ -3,8 +3,9 @@
 Knows nothing about sockets, text or how logits are computed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,10 +13,21 @@ from tokenworks.errors import ConfigError, EngineError
 from tokenworks.inference.admission import Limits, queue_full, refusal
 from tokenworks.inference.batcher import Batcher, Chunk, Sequence
 from tokenworks.inference.executors.base import PAGE_TOKENS, Batch, Executor, Span
-from tokenworks.inference.messages import Failed, FinishReason, Generate, Refused, Step, Token
+from tokenworks.inference.messages import (
+    Failed,
+    FinishReason,
+    Generate,
+    Refused,
+    Sampling,
+    Score,
+    Scores,
+    Step,
+    Token,
+)
 from tokenworks.inference.pages import PagePool, PageTable, pages_for
-from tokenworks.inference.sampler import sample
+from tokenworks.inference.sampler import sample, score
 from tokenworks.inference.settings import EngineSettings
+from tokenworks.inference.steering import steering_of
 from tokenworks.telemetry.clock import Clock
 
 _MEMORY_S = 10.0
@@ -31,6 +43,15 @@ class Load:
     running: int = 0
     waiting: int = 0
     pages_used: int = 0
+
+
+@dataclass(slots=True)
+class _Produced:
+    """What one forward gave."""
+
+    tokens: list[Token] = field(default_factory=list)
+    scores: list[Scores] = field(default_factory=list)
+    failed: list[Failed] = field(default_factory=list)
 
 
 class Engine:
@@ -68,20 +89,23 @@ class Engine:
         return bool(self._sequences) or self._load() != self._reported
 
     def submit(self, request: Generate) -> Refused | None:
-        """Queue a request; None if it was taken.
+        """Queue a request with its siblings; None if it was taken.
 
         What `generated` holds is computed with the prompt, and sampling goes on after it.
         """
-        if request.request_id in self._sequences:
-            return Refused(
-                request_id=request.request_id,
-                reason="invalid",
-                message=f"request id {request.request_id!r} is in use",
-            )
+        ids = [request.request_id, *(sibling.request_id for sibling in request.siblings)]
+        for number, used in enumerate(ids):
+            if used in self._sequences or used in ids[:number]:
+                return Refused(
+                    request_id=request.request_id,
+                    reason="invalid",
+                    message=f"request id {used!r} is in use",
+                )
         if refused := refusal(request, self._limits):
             return refused
         # An answer that some worker has begun goes on: whoever came meanwhile has to wait.
-        if len(self._sequences) >= self._limits.held and not request.generated:
+        begun = request.begun or bool(request.generated)
+        if len(self._sequences) + len(ids) > self._limits.held and not begun:
             work = sum(sequence.remaining for sequence in self._sequences.values())
             rate = self._throughput.tokens_per_s
             return queue_full(request, self._limits, work=work, tokens_per_s=rate)
@@ -99,13 +123,14 @@ class Engine:
             return None
         started = self._clock.now()
         chunks = self._batcher.plan()
-        tokens, failed = self._run(chunks) if chunks else ([], [])
+        produced = self._run(chunks) if chunks else _Produced()
         rows = sum(chunk.length for chunk in chunks)
         self._throughput.record(rows, self._clock.now() - started)
         self._reported = load = self._load()
         return Step(
-            tokens=tokens,
-            failed=failed,
+            tokens=produced.tokens,
+            scores=produced.scores,
+            failed=produced.failed,
             running=load.running,
             waiting=load.waiting,
             pages_used=load.pages_used,
@@ -117,37 +142,57 @@ class Engine:
         assert len(self._batcher) == len(self._sequences), "a request is lost or held twice"
 
     def _add(self, request: Generate) -> None:
-        total = len(request.prompt) + request.sampling.max_tokens
-        sequence = Sequence(
-            request_id=request.request_id,
-            prompt_length=len(request.prompt),
-            resumed_at=len(request.generated),
-            tokens=request.prompt + request.generated,
-            sampling=request.sampling,
-            table=PageTable(self._batcher.pool, capacity=pages_for(total)),
-        )
-        self._sequences[request.request_id] = sequence
-        self._batcher.add(sequence)
+        leader = self._enqueue(request, request.request_id, request.generated, request.sampling)
+        # What has begun to answer was scored before.
+        if request.score_prompt and not request.generated:
+            leader.scored = 0
+        for sibling in request.siblings:
+            sampling = msgspec.structs.replace(request.sampling, seed=sibling.seed)
+            follower = self._enqueue(request, sibling.request_id, sibling.generated, sampling)
+            follower.leader = leader
 
-    def _run(self, chunks: list[Chunk]) -> tuple[list[Token], list[Failed]]:
-        complete = [chunk.sequence for chunk in chunks if chunk.completes]
+    def _enqueue(
+        self, request: Generate, request_id: str, generated: list[int], sampling: Sampling
+    ) -> Sequence:
+        total = len(request.prompt) + sampling.max_tokens
+        sequence = self._sequences[request_id] = Sequence(
+            request_id=request_id,
+            prompt_length=len(request.prompt),
+            resumed_at=len(generated),
+            tokens=request.prompt + generated,
+            sampling=sampling,
+            table=PageTable(self._batcher.pool, capacity=pages_for(total)),
+            steering=steering_of(sampling, request.prompt, generated),
+        )
+        self._batcher.add(sequence)
+        return sequence
+
+    def _run(self, chunks: list[Chunk]) -> "_Produced":
         logits = self._executor.forward(_batch(chunks))
+        asked = [(chunk.sequence, chunk.scored_rows, chunk.completes) for chunk in chunks]
         for chunk in chunks:
             self._batcher.advance(chunk)
-        tokens: list[Token] = []
-        failed: list[Failed] = []
-        for sequence, row in zip(complete, logits, strict=True):
+        produced = _Produced()
+        row = 0
+        for sequence, scored, completes in asked:
+            rows = logits[row : row + len(scored) + completes]
+            row += len(rows)
             try:
-                token = _next_token(sequence, row)
+                if scored:
+                    produced.scores.append(_scores(sequence, scored, rows[: len(scored)]))
+                if completes:
+                    self._deliver(_next_token(sequence, rows[-1]), produced)
             except EngineError as error:
                 # One request's bad numbers must not end the others, nor this worker for ever.
-                failed.append(Failed(request_id=sequence.request_id, message=error.message))
+                problem = Failed(request_id=sequence.request_id, message=error.message)
+                produced.failed.append(problem)
                 self.cancel(sequence.request_id)
-            else:
-                tokens.append(token)
-                if token.finish_reason:
-                    self.cancel(sequence.request_id)
-        return tokens, failed
+        return produced
+
+    def _deliver(self, token: Token, produced: "_Produced") -> None:
+        produced.tokens.append(token)
+        if token.finish_reason:
+            self.cancel(token.request_id)
 
     def _load(self) -> Load:
         batcher = self._batcher
@@ -178,8 +223,11 @@ def _batch(chunks: list[Chunk]) -> Batch:
         sequence, start = chunk.sequence, chunk.sequence.computed
         tokens += sequence.tokens[start : start + chunk.length]
         spans.append(Span(start=start, length=chunk.length, pages=sequence.table.pages))
+        end = len(tokens)
+        first = end - chunk.length - start  # the batch's row of the sequence's token 0
+        logit_rows += [first + number for number in chunk.scored_rows]
         if chunk.completes:
-            logit_rows.append(len(tokens) - 1)
+            logit_rows.append(end - 1)
     return Batch(
         tokens=np.array(tokens, np.int32),
         spans=tuple(spans),
@@ -187,10 +235,24 @@ def _batch(chunks: list[Chunk]) -> Batch:
     )
 
 
+def _scores(sequence: Sequence, numbers: range, rows: NDArray[np.float32]) -> Scores:
+    """The scores of the tokens after those with these numbers, one a row."""
+    wanted = sequence.sampling.logprobs or 0
+    scores = []
+    for number, row in zip(numbers, rows, strict=True):
+        sampled = score(row, sequence.tokens[number + 1], wanted)
+        assert sampled.logprob is not None
+        scores.append(Score(sampled.logprob, sampled.alternatives))
+    sequence.scored = numbers.stop
+    return Scores(request_id=sequence.request_id, start=numbers.start + 1, scores=scores)
+
+
 def _next_token(sequence: Sequence, logits: NDArray[np.float32]) -> Token:
     index = sequence.generated
-    sampled = sample(logits, sequence.sampling, index)
+    sampled = sample(logits, sequence.sampling, index, sequence.steering)
     sequence.tokens.append(sampled.token)
+    if sequence.steering is not None:
+        sequence.steering.add(sampled.token)
     return Token(
         request_id=sequence.request_id,
         token=sampled.token,

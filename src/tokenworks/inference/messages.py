@@ -22,6 +22,12 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
 
     `temperature` 0 is greedy. `top_k` 0, `top_p` 1 and `min_p` 0 switch those filters off.
     `logprobs` is the number of alternatives to report per token; None reports nothing.
+
+    `presence_penalty` and `frequency_penalty` (0 is off) are subtracted from the logits of tokens
+    that the answer has, the second once per occurrence. `repetition_penalty` (1 is off) divides
+    positive and multiplies negative logits of tokens that the prompt or the answer has.
+    `logit_bias` holds (token, what is added to its logit). No stop token is chosen before
+    `min_tokens` tokens.
     """
 
     max_tokens: int
@@ -32,17 +38,38 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     stop_tokens: tuple[int, ...] = ()
     logprobs: int | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    min_tokens: int = 0
+
+
+class Sibling(msgspec.Struct, frozen=True, kw_only=True):
+    """One more answer to the same prompt, with an id and a seed of its own."""
+
+    request_id: str
+    seed: int
+    generated: list[int] = []
 
 
 class Generate(msgspec.Struct, frozen=True, kw_only=True, tag="generate", tag_field="type"):
     """Continue `prompt`. `generated` holds tokens of this very answer that were already delivered
     (by a worker that died): they count towards `max_tokens` and are not sent again.
+
+    `siblings` are computed beside it and share the prompt's pages; all are taken or none. `begun`
+    says that a part of what was asked is delivered already: then it waits, however full the queue.
+    `score_prompt` asks for the log-probabilities of the prompt's tokens, which come before any
+    token of the answers.
     """
 
     request_id: str
     prompt: list[int]
     sampling: Sampling
     generated: list[int] = []
+    siblings: list[Sibling] = []
+    begun: bool = False
+    score_prompt: bool = False
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel", tag_field="type"):
@@ -71,6 +98,23 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cached_tokens: int | None = None  # on the first token: prompt tokens whose KV was reused
 
 
+class Score(msgspec.Struct, frozen=True, array_like=True):
+    """How likely a token of the prompt was after those before it, and what was likeliest there."""
+
+    logprob: float
+    alternatives: tuple[Alternative, ...] = ()
+
+
+class Scores(msgspec.Struct, frozen=True, kw_only=True):
+    """Scores of consecutive prompt tokens, the first of them for token number `start`, from 1 on:
+    nothing goes before the first token, so it has no score.
+    """
+
+    request_id: str
+    start: int
+    scores: list[Score]
+
+
 class Failed(msgspec.Struct, frozen=True, kw_only=True):
     """A request that ends without the rest of its answer: the model computed no usable numbers."""
 
@@ -81,9 +125,10 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
 class Step(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="step", tag_field="type"
 ):
-    """The tokens that one forward produced, and the engine's load after it."""
+    """The tokens and scores that one forward produced, and the engine's load after it."""
 
     tokens: list[Token]
+    scores: list[Scores] = []
     failed: list[Failed] = []
     running: int
     waiting: int

@@ -151,14 +151,14 @@ class PageTable:
             before = hit[0]
         return found
 
-    def open(self, tokens: Sequence[int]) -> int | None:
-        """Take pages for all of `tokens`, sharing known ones.
+    def open(self, tokens: Sequence[int], *, share: bool = True) -> int | None:
+        """Take pages for all of `tokens`, sharing known ones unless every row is to be computed.
 
         Returns how many tokens are computed already, or None, taking nothing, if too few pages
         are free.
         """
         assert self._length == 0, "the table is open already"
-        shared = self.shareable(tokens)
+        shared = self.shareable(tokens) if share else []
         needed = pages_for(len(tokens)) - len(shared)
         if needed > self.pool.free - sum(self.pool.is_free(page) for _, page in shared):
             return None

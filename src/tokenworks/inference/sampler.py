@@ -1,8 +1,8 @@
 """Chooses the next token from logits. Knows one row at a time: no batch, no sequence, no text.
 
-Order of the steps, as in vLLM: temperature, min-p, top-k, top-p, draw. Each filter sees what the
-one before it left, renormalised. Log-probabilities are those of the model itself, before
-temperature and filters.
+Order of the steps, as in vLLM: biases and penalties (see `steering`), temperature, min-p, top-k,
+top-p, draw. Each filter sees what the one before it left, renormalised. Log-probabilities are those
+of the model itself, before all of these.
 """
 
 import math
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tokenworks.errors import EngineError
 from tokenworks.inference.messages import Alternative, Sampling
+from tokenworks.inference.steering import Steering
 
 Logits = NDArray[np.float32]
 Ids = NDArray[np.intp]
@@ -33,32 +34,67 @@ class Sampled:
     alternatives: tuple[Alternative, ...] = ()
 
 
-def sample(logits: Logits, sampling: Sampling, index: int) -> Sampled:
+def sample(
+    logits: Logits, sampling: Sampling, index: int, steering: Steering | None = None
+) -> Sampled:
     """Choose a token from logits [vocabulary].
 
     `index` counts the answer's tokens from 0. It and the seed alone decide the random number, so
     an answer that is resumed elsewhere goes on as it would have. Ties go to the lowest id.
+    `steering` changes the logits while the token is chosen; afterwards they are as they were.
     Raises EngineError if the logits have no finite maximum.
     """
-    best = int(logits.argmax())  # a NaN counts as the maximum
-    peak = float(logits[best])
-    if not math.isfinite(peak):
-        raise EngineError(
-            f"the model computed {peak} for token {best}: no next token can be chosen"
-        )
-    if sampling.temperature < GREEDY_BELOW:
-        token = best
+    if steering is None:
+        token = _choose(logits, sampling, index)
     else:
-        token = _draw(logits, peak, sampling, uniform(sampling.seed, index))
+        with steering.applied(logits, index):
+            token = _choose(logits, sampling, index)
     if sampling.logprobs is None:
         return Sampled(token)
-    return _with_logprobs(token, logits, peak, sampling.logprobs)
+    return score(logits, token, sampling.logprobs)
+
+
+def score(logits: Logits, token: int, alternatives: int) -> Sampled:
+    """The log-probability of `token` after logits [vocabulary], and of so many likeliest ones.
+
+    Raises EngineError if the logits have no finite maximum.
+    """
+    return _with_logprobs(token, logits, _peak(logits)[1], alternatives)
+
+
+def choice_seed(seed: int, choice: int) -> int:
+    """The seed of answer number `choice` of a request with this seed; the first keeps it as is.
+
+    63 bits of BLAKE2b: the answers of a request are as independent as those of different seeds.
+    """
+    if choice == 0:
+        return seed
+    digest = blake2b(f"{seed}/{choice}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
 
 
 def uniform(seed: int, index: int) -> float:
     """A number in [0, 1) that is a pure function of seed and index (53 bits of BLAKE2b)."""
     digest = blake2b(f"{seed}:{index}".encode(), digest_size=8).digest()
     return (int.from_bytes(digest, "little") >> 11) * 2.0**-53
+
+
+def _choose(logits: Logits, sampling: Sampling, index: int) -> int:
+    best, peak = _peak(logits)
+    if sampling.temperature < GREEDY_BELOW:
+        return best
+    return _draw(logits, peak, sampling, uniform(sampling.seed, index))
+
+
+def _peak(logits: Logits) -> tuple[int, float]:
+    """The likeliest token and its logit."""
+    best = int(logits.argmax())  # a NaN counts as the maximum
+    peak = float(logits[best])
+    if not math.isfinite(peak):
+        raise EngineError(
+            f"the model computed {peak} for token {best}: no next token can be chosen"
+        )
+    return best, peak
 
 
 def _draw(logits: Logits, peak: float, sampling: Sampling, position: float) -> int:

@@ -1,4 +1,4 @@
-"""A whole answer, collected for clients that do not stream."""
+"""Whole answers, collected for clients that do not stream."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -9,23 +9,27 @@ from tokenworks.gateway.backend import Chunk, FinishReason, TokenLogprob, Usage
 
 @dataclass(slots=True)
 class Answer:
-    text: str = ""
+    texts: list[str] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish_reason: FinishReason = "stop"
-    usage: Usage = field(default_factory=lambda: Usage(prompt_tokens=0, completion_tokens=0))
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
 
 
-async def collect(stream: AsyncGenerator[Chunk, None]) -> Answer:
-    answer = Answer()
-    texts = []
+async def collect(stream: AsyncGenerator[Chunk, None], n: int) -> tuple[list[Answer], Usage]:
+    """The `n` answers of a request by index, and what they took together."""
+    answers = [Answer() for _ in range(n)]
+    usage = Usage(prompt_tokens=0, completion_tokens=0)
     async with aclosing(stream) as chunks:
         async for chunk in chunks:
-            texts.append(chunk.text)
+            answer = answers[chunk.index]
+            answer.texts.append(chunk.text)
             answer.logprobs += chunk.logprobs
             answer.finish_reason = chunk.finish_reason or answer.finish_reason
-            answer.usage = chunk.usage or answer.usage
-    answer.text = "".join(texts)
-    return answer
+            usage = chunk.usage or usage
+    return answers, usage
 
 
 def usage_json(usage: Usage) -> dict[str, object]:

@@ -40,17 +40,18 @@ def chat_router(context: Context) -> APIRouter:
             "model": model,
         }
         if parameters.stream:
-            return EventStream(chunks, _ChatEvents(head, parameters.include_usage))
-        answer = await unless_client_leaves(request.receive, collect(chunks))
-        choice = {
-            "index": 0,
-            "message": {"role": "assistant", "content": answer.text, "refusal": None},
-            "logprobs": _logprobs_json(answer.logprobs) if parameters.logprobs else None,
-            "finish_reason": answer.finish_reason,
-        }
-        return json_response(
-            json.encode({**head, "choices": [choice], "usage": usage_json(answer.usage)})
-        )
+            return EventStream(chunks, _ChatEvents(head, parameters.include_usage, completion.n))
+        answers, usage = await unless_client_leaves(request.receive, collect(chunks, completion.n))
+        choices = [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": answer.text, "refusal": None},
+                "logprobs": _logprobs_json(answer.logprobs) if parameters.logprobs else None,
+                "finish_reason": answer.finish_reason,
+            }
+            for index, answer in enumerate(answers)
+        ]
+        return json_response(json.encode({**head, "choices": choices, "usage": usage_json(usage)}))
 
     return router
 
@@ -58,34 +59,35 @@ def chat_router(context: Context) -> APIRouter:
 class _ChatEvents:
     """The parts of an event that never change are bytes already when the first token comes."""
 
-    def __init__(self, head: Mapping[str, object], include_usage: bool) -> None:
+    def __init__(self, head: Mapping[str, object], include_usage: bool, n: int) -> None:
         self._head = b"data: " + json.encode(head)[:-1] + b',"choices":['
         self._tail = (b',"usage":null}' if include_usage else b"}") + b"\n\n"
-        self._before_text = self._head + b'{"index":0,"delta":{"content":'
+        self._before_delta = [self._head + b'{"index":%d,"delta":{' % index for index in range(n)]
+        self._before_text = [before + b'"content":' for before in self._before_delta]
         self._after_text = b'},"logprobs":null,"finish_reason":null}]' + self._tail
         self._include_usage = include_usage
 
     def opening(self) -> bytes:
-        delta = b'{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,'
-        return self._head + delta + b'"finish_reason":null}]' + self._tail
+        role = b'"role":"assistant","content":""'
+        return b"".join(before + role + self._after_text for before in self._before_delta)
 
     def piece(self, chunk: Chunk) -> bytes:
         if chunk.logprobs:
             return self._with_logprobs(chunk) + self._end(chunk)
         text = json.encode(chunk.text)
-        event = self._before_text + text + self._after_text if chunk.text else b""
+        event = self._before_text[chunk.index] + text + self._after_text if chunk.text else b""
         return event + self._end(chunk) if chunk.finish_reason else event
 
     def _with_logprobs(self, chunk: Chunk) -> bytes:
         logprobs = json.encode(_logprobs_json(chunk.logprobs))
         middle = b'},"logprobs":' + logprobs + b',"finish_reason":null}]'
-        return self._before_text + json.encode(chunk.text) + middle + self._tail
+        return self._before_text[chunk.index] + json.encode(chunk.text) + middle + self._tail
 
     def _end(self, chunk: Chunk) -> bytes:
         if chunk.finish_reason is None:
             return b""
-        choice = b'{"index":0,"delta":{},"logprobs":null,"finish_reason":"%b"}]'
-        event = self._head + choice % chunk.finish_reason.encode() + self._tail
+        rest = b'},"logprobs":null,"finish_reason":"%b"}]' % chunk.finish_reason.encode()
+        event = self._before_delta[chunk.index] + rest + self._tail
         if self._include_usage and chunk.usage is not None:
             event += self._head + b'],"usage":' + json.encode(usage_json(chunk.usage)) + b"}\n\n"
         return event

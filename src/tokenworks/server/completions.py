@@ -1,5 +1,6 @@
 """`POST /v1/completions`: text goes on where the prompt ends, without a chat template."""
 
+import codecs
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -31,6 +32,7 @@ def completions_router(context: Context) -> APIRouter:
             prompt=parameters.prompt,
             max_tokens=parameters.max_tokens,
             logprobs=parameters.logprobs,
+            echo=bool(parameters.echo),
         )
         chunks = context.gateway.stream(completion)
         head = {
@@ -40,19 +42,20 @@ def completions_router(context: Context) -> APIRouter:
             "model": model,
         }
         if parameters.stream:
-            return EventStream(chunks, _TextEvents(head, parameters.include_usage))
-        answer = await unless_client_leaves(request.receive, collect(chunks))
-        choice = {
-            "index": 0,
-            "text": answer.text,
-            "logprobs": None
-            if parameters.logprobs is None
-            else _logprobs_json(answer.logprobs, offset=0),
-            "finish_reason": answer.finish_reason,
-        }
-        return json_response(
-            json.encode({**head, "choices": [choice], "usage": usage_json(answer.usage)})
-        )
+            return EventStream(chunks, _TextEvents(head, parameters.include_usage, completion.n))
+        answers, usage = await unless_client_leaves(request.receive, collect(chunks, completion.n))
+        choices = [
+            {
+                "index": index,
+                "text": answer.text,
+                "logprobs": None
+                if parameters.logprobs is None
+                else _logprobs_json(answer.logprobs, offset=0),
+                "finish_reason": answer.finish_reason,
+            }
+            for index, answer in enumerate(answers)
+        ]
+        return json_response(json.encode({**head, "choices": choices, "usage": usage_json(usage)}))
 
     return router
 
@@ -60,12 +63,12 @@ def completions_router(context: Context) -> APIRouter:
 class _TextEvents:
     """The parts of an event that never change are bytes already when the first token comes."""
 
-    def __init__(self, head: Mapping[str, object], include_usage: bool) -> None:
+    def __init__(self, head: Mapping[str, object], include_usage: bool, n: int) -> None:
         self._head = b"data: " + json.encode(head)[:-1] + b',"choices":['
         self._tail = (b',"usage":null}' if include_usage else b"}") + b"\n\n"
-        self._before_text = self._head + b'{"index":0,"text":'
+        self._before_text = [self._head + b'{"index":%d,"text":' % index for index in range(n)]
         self._include_usage = include_usage
-        self._characters = 0
+        self._characters = [0] * n
 
     def opening(self) -> bytes:
         return b""
@@ -75,11 +78,13 @@ class _TextEvents:
             return b""
         logprobs = b"null"
         if chunk.logprobs:
-            logprobs = json.encode(_logprobs_json(chunk.logprobs, offset=self._characters))
-        self._characters += len(chunk.text)
+            logprobs = json.encode(
+                _logprobs_json(chunk.logprobs, offset=self._characters[chunk.index])
+            )
+        self._characters[chunk.index] += len(chunk.text)
         reason = b'"%b"' % chunk.finish_reason.encode() if chunk.finish_reason else b"null"
         event = b'%b%b,"logprobs":%b,"finish_reason":%b}]%b' % (
-            self._before_text,
+            self._before_text[chunk.index],
             json.encode(chunk.text),
             logprobs,
             reason,
@@ -92,16 +97,25 @@ class _TextEvents:
 
 def _logprobs_json(logprobs: Sequence[TokenLogprob], *, offset: int) -> dict[str, object]:
     """`offset` is the number of characters before the first of these tokens."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
     offsets = []
     for token in logprobs:
         offsets.append(offset)
-        offset += len(token.text)
+        if token.text:  # a control token of the prompt has no place in the text
+            offset += len(decoder.decode(token.raw))
     return {
         "tokens": [_name(token) for token in logprobs],
         "token_logprobs": [token.logprob for token in logprobs],
-        "top_logprobs": [{_name(t): t.logprob for t in x.alternatives} for x in logprobs],
+        "top_logprobs": [_alternatives(token) for token in logprobs],
         "text_offset": offsets,
     }
+
+
+def _alternatives(token: TokenLogprob) -> dict[str, float | None] | None:
+    """None for a prompt's first token, which nothing goes before."""
+    if token.logprob is None:
+        return None
+    return {_name(other): other.logprob for other in token.alternatives}
 
 
 def _name(token: TokenLogprob) -> str:

@@ -37,6 +37,7 @@ def completion_of(
     logprobs: int | None,
     messages: list[dict[str, str]] | None = None,
     prompt: str | list[int] | None = None,
+    echo: bool = False,
 ) -> Completion:
     """The request as the gateway wants it: every default of the API filled in here.
 
@@ -56,6 +57,13 @@ def completion_of(
         seed=secrets.randbits(63) if seed is None else seed % 2**63,
         stop=given.stop,
         logprobs=logprobs,
+        presence_penalty=given.presence_penalty or 0.0,
+        frequency_penalty=given.frequency_penalty or 0.0,
+        repetition_penalty=given.repetition_penalty or 1.0,  # 0 is not allowed
+        logit_bias=given.logit_bias,
+        min_tokens=given.min_tokens or 0,
+        n=given.n or 1,  # nor here
+        echo=echo,
     )
 
 

@@ -14,17 +14,15 @@ from tokenworks.errors import RequestError
 MOST_STOPS = 16
 LONGEST_STOP = 256
 MOST_LOGPROBS = 20
+MOST_CHOICES = 16
+MOST_BIASES = 1024
+LARGEST_BIAS = 100.0
 
 _NOTHING: tuple[object, ...] = (None,)
 _EMPTY: tuple[object, ...] = (None, [], {})
 
 UNSUPPORTED: dict[str, tuple[object, ...]] = {
-    "n": (None, 1),
     "best_of": (None, 1),
-    "frequency_penalty": (None, 0, 0.0),
-    "presence_penalty": (None, 0, 0.0),
-    "repetition_penalty": (None, 1, 1.0),
-    "logit_bias": _EMPTY,
     "tools": _EMPTY,
     "tool_choice": (None, "none", "auto"),
     "functions": _EMPTY,
@@ -93,6 +91,31 @@ def _stops(stop: object) -> object:
     return tuple(stops)
 
 
+def _biases(biases: object) -> object:
+    """`{"token id": bias}` as pairs; None for none."""
+    if biases is None:
+        return ()
+    if not isinstance(biases, dict):
+        raise ValueError('must be an object like {"50256": -100}')
+    if len(biases) > MOST_BIASES:
+        raise ValueError(f"has {len(biases)} tokens; at most {MOST_BIASES} are allowed")
+    return tuple((_token_id(name), _bias(name, value)) for name, value in biases.items())
+
+
+def _token_id(name: str) -> int:
+    # One spelling a token: "7" and "07" would be two biases for it.
+    if not (name.isascii() and name.isdecimal() and len(name) < 10 and str(int(name)) == name):
+        raise ValueError(f"{_short(name)} is not a token id: an integer from 0, as a string")
+    return int(name)
+
+
+def _bias(name: str, value: object) -> float:
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if number is None or not -LARGEST_BIAS <= number <= LARGEST_BIAS:
+        raise ValueError(f"the bias of token {name} must be a number from -100 to 100")
+    return float(number)
+
+
 def _one_prompt(prompt: object) -> object:
     """Text, token ids, or a list with one of these."""
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str | list):
@@ -143,6 +166,12 @@ class Parameters(_Strict):
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: Annotated[tuple[str, ...], BeforeValidator(_stops)] = ()
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
+    logit_bias: Annotated[tuple[tuple[int, float], ...], BeforeValidator(_biases)] = ()
+    min_tokens: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -177,6 +206,14 @@ class ChatParameters(Parameters):
 class CompletionParameters(Parameters):
     prompt: Annotated[str | list[int], BeforeValidator(_one_prompt)]
     logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
+    max_tokens: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    echo: bool | None = None
+
+    @model_validator(mode="after")
+    def _something_is_wanted(self) -> Self:
+        if self.max_tokens == 0 and not self.echo:
+            raise ValueError("max_tokens 0 is only allowed with echo = true")
+        return self
 
 
 P = TypeVar("P", bound=Parameters)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tokenworks.errors import RequestError
@@ -41,6 +41,26 @@ def cut(text: str, stop: list[str]) -> tuple[str, bool]:
         if found:
             return text[: end - max(found)], True
     return text, False
+
+
+@settings(max_examples=400, deadline=None)
+@given(text=few_letters, stop=stops, protected=st.integers(0, 12))
+@example(text="aab", stop=["a", "aab"], protected=1)  # what is protected is held back meanwhile
+def test_no_stop_string_ends_within_the_protected_tokens(
+    codec: TextCodec, text: str, stop: list[str], protected: int
+) -> None:
+    tokens = codec.encode(text)
+    stream = TextStream(codec, stop, protected)
+    pieces = [stream.feed(token) for token in tokens] + [stream.flush()]
+    beginning = codec.decode(tokens[:protected]).rstrip("\ufffd")  # a part of a character
+    cuts = [
+        end - max(len(word) for word in stop if text[:end].endswith(word))
+        for end in range(len(beginning) + 1, len(text) + 1)
+        if any(text[:end].endswith(word) for word in stop)
+    ]
+
+    assert "".join(pieces) == (text[: cuts[0]] if cuts else text)
+    assert stream.stopped == bool(cuts)
 
 
 @PROPERTY
