@@ -9,6 +9,7 @@ import ipaddress
 import logging
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -129,12 +130,15 @@ class Guard:
         identity = given if _SANE_ID.fullmatch(given) else secrets.token_hex(8)
         scope["tokenworks.request_id"] = identity
         token = request_id.set(identity)
-        reply = _Reply(send, identity)
+
+        def count(status: int) -> None:
+            self._metrics.request(getattr(scope.get("route"), "path", "other"), status)
+
+        reply = _Reply(send, identity, count)
         try:
             await self._answer(scope, headers, receive, reply)
         finally:
-            route = scope.get("route")
-            self._metrics.request(getattr(route, "path", "other"), reply.status)
+            reply.end()
             request_id.reset(token)
 
     async def _answer(
@@ -162,20 +166,33 @@ class Guard:
 
 
 class _Reply:
-    """`send`, with our headers added and the status remembered (0: none sent yet)."""
+    """`send`, with our headers added and the status remembered (0: none sent yet).
 
-    def __init__(self, send: Send, identity: str) -> None:
+    `on_end` hears the status once, before the reply's last piece leaves: whoever has the whole
+    reply finds it counted.
+    """
+
+    def __init__(self, send: Send, identity: str, on_end: Callable[[int], None]) -> None:
         self.status = 0
         self._send = send
+        self._on_end: Callable[[int], None] | None = on_end
         self._headers = [(b"x-request-id", identity.encode())]
 
     def add(self, headers: dict[str, str]) -> None:
         self._headers += [(name.encode(), value.encode()) for name, value in headers.items()]
 
+    def end(self) -> None:
+        """The reply ends here, whole or not."""
+        if self._on_end is not None:
+            self._on_end(self.status)
+            self._on_end = None
+
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = [*message.get("headers", ()), *self._headers]
+        elif not message.get("more_body", False):
+            self.end()
         try:
             await self._send(message)
         except RuntimeError as error:
