@@ -1,12 +1,19 @@
 """What every area's tests may use: a model small enough to be written and run in a moment."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tokenworks.inference.models.random_llama import TINY_CONFIG, write_random_llama
 from tokenworks.inference.text.tiny_vocabulary import tiny_vocabulary
+
+# CI judges a change by the same examples each time; people's own runs look for new ones.
+settings.register_profile("ci", derandomize=True)
+if "CI" in os.environ:
+    settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")
