@@ -21,6 +21,7 @@ from tokenworks.inference.models.llama import Model, load_model
 from tokenworks.inference.models.llama_config import ModelConfig, expected_tensors
 from tokenworks.inference.models.packing import footprint_of
 from tokenworks.inference.models.quantisation import ENCODED, quantise
+from tokenworks.inference.models.random_llama import config_metadata
 from tokenworks.inference.models.tensors import TensorType
 
 SMALL = ModelConfig(
@@ -64,23 +65,7 @@ def write_random_model(path: Path, config: ModelConfig, encoding: TensorType) ->
         else:
             raw = quantise(values.astype(np.float32), type)
         tensors.append(EncodedTensor(name, type, shape, raw))
-    metadata: dict[str, str | int | float] = {
-        "general.architecture": "llama",
-        "general.name": config.name,
-        "llama.block_count": config.layers,
-        "llama.embedding_length": config.hidden,
-        "llama.feed_forward_length": config.feed_forward,
-        "llama.attention.head_count": config.heads,
-        "llama.attention.head_count_kv": config.kv_heads,
-        "llama.attention.key_length": config.head_dim,
-        "llama.attention.value_length": config.head_dim,
-        "llama.attention.layer_norm_rms_epsilon": config.rms_eps,
-        "llama.context_length": config.context_length,
-        "llama.rope.freq_base": config.rope_theta,
-        "llama.rope.dimension_count": config.rope_dim,
-        "llama.vocab_size": config.vocabulary,
-    }
-    write_gguf(path, metadata, tensors)
+    write_gguf(path, config_metadata(config), tensors)
     return load_model(path)
 
 
