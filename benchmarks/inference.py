@@ -28,7 +28,7 @@ from tokenworks.inference.executors.native import NativeExecutor
 from tokenworks.inference.executors.reference import ReferenceExecutor
 from tokenworks.inference.messages import Generate, Sampling
 from tokenworks.inference.models.library import Library
-from tokenworks.inference.models.llama import Model, load_model
+from tokenworks.inference.models.model import Model, load_model
 from tokenworks.inference.settings import EngineSettings
 from tokenworks.inference.text.codec import TextCodec
 from tokenworks.telemetry.clock import MonotonicClock

@@ -7,6 +7,8 @@
 
 namespace tokenworks {
 
+enum class Activation { silu, gelu_tanh, gelu };
+
 struct Kernels {
     const char* name;
     bool (*supported)();
@@ -15,12 +17,16 @@ struct Kernels {
     // `out` points at row 0, output 16 * begin.
     void (*product)(const Matrix& w, int begin, int end, const Activations& in, int rows, float* out,
                     size_t stride, bool accumulate);
-    // y = x / rms(x) * weight
+    // y = x / rms(x) * weight; y may be x
     void (*rms_norm)(const float* x, const float* weight, float epsilon, int size, float* y);
+    // y = (x - mean(x)) / deviation(x) * weight + bias; y may be x
+    void (*layer_norm)(const float* x, const float* weight, const float* bias, float epsilon, int size, float* y);
+    // x += y
+    void (*add_to)(float* x, const float* y, int size);
     // One row to int8 groups; `size` is a multiple of 32.
     void (*quantise)(const float* x, int size, const Activations& out);
-    // gate = silu(gate) * up; `size` is a multiple of 16.
-    void (*silu_multiply)(float* gate, const float* up, int size);
+    // gate = activation(gate), times up unless that is null; `size` is a multiple of 16.
+    void (*activate)(Activation activation, float* gate, const float* up, int size);
     // Rotate the pairs (x[i], x[i + half]); cosine and sine have `half` entries.
     void (*rotate)(float* x, const float* cosine, const float* sine, int half);
     void (*to_half)(const float* x, uint16_t* y, int size);

@@ -45,11 +45,73 @@ static void quantise(const float* x, int size, const Activations& out) {
     }
 }
 
-static void silu_multiply(float* gate, const float* up, int size) {
+static void layer_norm(const float* x, const float* weight, const float* bias, float epsilon, int size, float* y) {
+    const int whole = size & ~15;
+    Floats sums = splat(0.0f);
+    for (int i = 0; i < whole; i += 16) sums = add(sums, load(x + i));
+    float total = sum_lanes(sums);
+    for (int i = whole; i < size; ++i) total += x[i];
+    const float mean = total / float(size);
+    Floats squares = splat(0.0f);
+    for (int i = 0; i < whole; i += 16) {
+        const Floats centred = subtract(load(x + i), splat(mean));
+        squares = fused(centred, centred, squares);
+    }
+    float variance = sum_lanes(squares);
+    for (int i = whole; i < size; ++i) variance += (x[i] - mean) * (x[i] - mean);
+    const float scale = 1.0f / __builtin_sqrtf(variance / float(size) + epsilon);
+    for (int i = 0; i < whole; i += 16)
+        store(y + i, fused(multiply(subtract(load(x + i), splat(mean)), splat(scale)), load(weight + i), load(bias + i)));
+    for (int i = whole; i < size; ++i) y[i] = (x[i] - mean) * scale * weight[i] + bias[i];
+}
+
+static void add_to(float* x, const float* y, int size) {
+    int i = 0;
+    for (; i + 16 <= size; i += 16) store(x + i, add(load(x + i), load(y + i)));
+    for (; i < size; ++i) x[i] += y[i];
+}
+
+// x / (1 + exp(-y))
+TW_INLINE Floats sigmoid_weighted(Floats x, Floats y) {
+    return divide(x, add(splat(1.0f), exponential(subtract(splat(0.0f), y))));
+}
+
+// 0.5 (1 + tanh u) is the logistic function of 2u, with u = sqrt(2 / pi) (x + 0.044715 x^3).
+TW_INLINE Floats gelu_tanh(Floats x) {
+    const Floats cubic = fused(multiply(multiply(x, x), splat(0.044715f)), x, x);
+    return sigmoid_weighted(x, multiply(cubic, splat(2.0f * 0.79788456f)));
+}
+
+// x (1 + erf(x / sqrt 2)) / 2, with erf by Abramowitz and Stegun 7.1.26: error below 1.5e-7.
+TW_INLINE Floats gelu(Floats x) {
+    const Floats z = multiply(absolute(x), splat(0.70710678f));
+    const Floats t = divide(splat(1.0f), fused(z, splat(0.3275911f), splat(1.0f)));
+    Floats p = fused(t, splat(1.061405429f), splat(-1.453152027f));
+    p = fused(p, t, splat(1.421413741f));
+    p = fused(p, t, splat(-0.284496736f));
+    p = fused(p, t, splat(0.254829592f));
+    const Floats tail = multiply(multiply(p, t), exponential(subtract(splat(0.0f), multiply(z, z))));  // 1 - erf(z)
+    // For x >= 0: x (2 - tail) / 2; for x < 0: x tail / 2. Both are (x + |x| - |x| tail) / 2.
+    const Floats size = absolute(x);
+    return multiply(subtract(add(x, size), multiply(size, tail)), splat(0.5f));
+}
+
+template <Activation activation>
+TW_INLINE void activate_all(float* gate, const float* up, int size) {
     for (int i = 0; i < size; i += 16) {
-        const Floats g = load(gate + i);
-        const Floats denominator = add(splat(1.0f), exponential(subtract(splat(0.0f), g)));
-        store(gate + i, multiply(divide(g, denominator), load(up + i)));
+        const Floats x = load(gate + i);
+        const Floats y = activation == Activation::silu        ? sigmoid_weighted(x, x)
+                         : activation == Activation::gelu_tanh ? gelu_tanh(x)
+                                                               : gelu(x);
+        store(gate + i, up ? multiply(y, load(up + i)) : y);
+    }
+}
+
+static void activate(Activation activation, float* gate, const float* up, int size) {
+    switch (activation) {
+        case Activation::silu: return activate_all<Activation::silu>(gate, up, size);
+        case Activation::gelu_tanh: return activate_all<Activation::gelu_tanh>(gate, up, size);
+        case Activation::gelu: return activate_all<Activation::gelu>(gate, up, size);
     }
 }
 
@@ -167,16 +229,18 @@ static void product(const Matrix& m, int begin, int end, const Activations& in, 
 template <int Count>
 static void attend_tile(const Query* queries, const KeyValues& kv, int kv_head, const int32_t* pages, float* scratch) {
     const int size = kv.head_dim;
-    int tokens = 0;
-    for (int i = 0; i < Count; ++i)
-        if (queries[i].position >= tokens) tokens = queries[i].position + 1;
-    const int num_pages = (tokens + kPageTokens - 1) / kPageTokens;
-    const size_t padded = size_t(num_pages) * kPageTokens;
+    int tokens = 0, first = queries[0].first;
+    for (int i = 0; i < Count; ++i) {
+        if (queries[i].last >= tokens) tokens = queries[i].last + 1;
+        if (queries[i].first < first) first = queries[i].first;
+    }
+    const int begin = first / kPageTokens, end = (tokens + kPageTokens - 1) / kPageTokens;
+    const size_t padded = size_t(end - begin) * kPageTokens;
     const float lowest = -__builtin_inff();
 
     Floats best[Count];
     for (int i = 0; i < Count; ++i) best[i] = splat(lowest);
-    for (int page = 0; page < num_pages; ++page) {
+    for (int page = begin; page < end; ++page) {
         const uint16_t* keys = kv.keys(pages[page], kv_head);
         Floats score[Count];
 #pragma GCC unroll 4
@@ -188,9 +252,11 @@ static void attend_tile(const Query* queries, const KeyValues& kv, int kv_head, 
         }
 #pragma GCC unroll 4
         for (int i = 0; i < Count; ++i) {
-            score[i] = keep_first(score[i], queries[i].position + 1 - page * kPageTokens, lowest);
+            score[i] = keep_first(score[i], queries[i].last + 1 - page * kPageTokens, lowest);
+            const int unseen = queries[i].first - page * kPageTokens;
+            if (unseen > 0) score[i] = add(score[i], keep_first(splat(lowest), unseen, 0.0f));
             best[i] = maximum(best[i], score[i]);
-            store(scratch + i * padded + page * kPageTokens, score[i]);
+            store(scratch + i * padded + (page - begin) * kPageTokens, score[i]);
         }
     }
 
@@ -199,18 +265,20 @@ static void attend_tile(const Query* queries, const KeyValues& kv, int kv_head, 
         const Floats top = splat(max_lanes(best[i]));
         Floats total = splat(0.0f);
         float* weights = scratch + i * padded;
-        for (int page = 0; page < num_pages; ++page) {
-            Floats weight = exponential(subtract(load(weights + page * kPageTokens), top));
-            weight = keep_first(weight, queries[i].position + 1 - page * kPageTokens, 0.0f);
+        for (int page = begin; page < end; ++page) {
+            Floats weight = exponential(subtract(load(weights + (page - begin) * kPageTokens), top));
+            weight = keep_first(weight, queries[i].last + 1 - page * kPageTokens, 0.0f);
+            const int unseen = queries[i].first - page * kPageTokens;
+            if (unseen > 0) weight = multiply(weight, keep_first(splat(0.0f), unseen, 1.0f));
             total = add(total, weight);
-            store(weights + page * kPageTokens, weight);
+            store(weights + (page - begin) * kPageTokens, weight);
         }
         inverse[i] = 1.0f / sum_lanes(total);
     }
 
     for (int i = 0; i < Count; ++i)
         for (int d = 0; d < size; d += 16) store(queries[i].out + d, splat(0.0f));
-    for (int page = 0; page < num_pages; ++page) {
+    for (int page = begin; page < end; ++page) {
         const uint16_t* values = kv.values(pages[page], kv_head);
         const int remaining = tokens - page * kPageTokens;
         const int count = remaining < kPageTokens ? remaining : kPageTokens;  // never past what was written
@@ -222,7 +290,7 @@ static void attend_tile(const Query* queries, const KeyValues& kv, int kv_head, 
                 const Floats value = load_half(values + t * size + d);
 #pragma GCC unroll 4
                 for (int i = 0; i < Count; ++i)
-                    out[i] = fused(splat(scratch[i * padded + page * kPageTokens + t]), value, out[i]);
+                    out[i] = fused(splat(scratch[i * padded + (page - begin) * kPageTokens + t]), value, out[i]);
             }
 #pragma GCC unroll 4
             for (int i = 0; i < Count; ++i) store(queries[i].out + d, out[i]);

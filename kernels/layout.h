@@ -75,11 +75,11 @@ struct KeyValues {
     uint16_t* values(int page, int head) const { return keys(page, head) + size_t(kPageTokens) * head_dim; }
 };
 
-// One query vector to attend with: head `head_dim` floats (already scaled), sees tokens 0…position.
+// One query vector to attend with: `head_dim` floats (already scaled) that see tokens first…last.
 struct Query {
     const float* query;
     float* out;
-    int position;
+    int first, last;
 };
 
 }  // namespace tokenworks

@@ -6,7 +6,7 @@
 
 #include <cstring>
 
-#include "llama.h"
+#include "transformer.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -17,7 +17,7 @@ namespace {
 using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Floats = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Integers = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Logits = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Out = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 std::vector<std::string> supported_paths() {
     std::vector<std::string> names;
@@ -73,109 +73,126 @@ std::vector<SpanView> checked_spans(const Integers& starts, const Integers& leng
     return spans;
 }
 
-class LlamaModule {
+class Module {
 public:
-    LlamaModule(const std::string& path, int threads, Shape shape) : llama_(path_named(path), threads, std::move(shape)) {
-        expect(threads >= 1, "threads must be at least 1");
-    }
+    Module(const std::string& path, int threads, Shape shape) : transformer_(path_named(path), threads, std::move(shape)) {}
 
     void set_embedding(const std::string& encoding, Bytes raw) {
         const Source source = source_named(encoding);
         check_bytes(raw, source, shape().vocabulary, shape().hidden);
         embedding_ = raw;  // read from in every forward
-        llama_.set_embedding(source, raw.data());
+        transformer_.set_embedding(source, raw.data());
     }
-    void set_head(const std::string& encoding, Bytes raw) {
-        const Source source = source_named(encoding);
-        check_bytes(raw, source, shape().vocabulary, shape().hidden);
-        nb::gil_scoped_release release;
-        llama_.set_head(source, raw.data());
-        head_set_ = true;
-    }
-    void set_final_norm(Floats weight) {
-        expect(weight.size() == size_t(shape().hidden), "norm has the wrong size");
-        llama_.set_final_norm(weight.data());
-        final_norm_set_ = true;
-    }
-    void set_norms(int layer, Floats attention, Floats feed_forward) {
-        check_layer(layer);
-        expect(attention.size() == size_t(shape().hidden) && feed_forward.size() == attention.size(),
-               "norm has the wrong size");
-        llama_.set_norms(layer, attention.data(), feed_forward.data());
-        ++norms_set_;
-    }
-    void set_matrix(int layer, char name, const std::string& encoding, Bytes raw) {
+    void set_matrix(int layer, const std::string& name, const std::string& encoding, Bytes raw) {
         check_layer(layer);
         const Source source = source_named(encoding);
-        const Shape& s = shape();
-        const int queries = s.heads * s.head_dim, keys = s.kv_heads * s.head_dim;
-        const int rows = name == 'q' ? queries : name == 'k' || name == 'v' ? keys
-                         : name == 'g' || name == 'u' ? s.feed_forward : s.hidden;
-        const int inputs = name == 'o' ? queries : name == 'd' ? s.feed_forward : s.hidden;
+        const auto [rows, inputs] = transformer_.matrix_size(name);
         check_bytes(raw, source, rows, inputs);
         nb::gil_scoped_release release;
-        llama_.set_matrix(layer, name, source, raw.data());
-        ++matrices_set_;
+        transformer_.set_matrix(layer, name, source, raw.data());
     }
-    size_t page_bytes() const { return llama_.page_bytes(); }
-    size_t weight_bytes() const { return llama_.weight_bytes(); }
-    int logit_stride() const { return llama_.logit_stride(); }
+    void set_vector(int layer, const std::string& name, Floats values) {
+        check_layer(layer);
+        expect(values.size() == size_t(transformer_.vector_size(name)), "vector has the wrong size");
+        transformer_.set_vector(layer, name, values.data());
+    }
+    size_t page_bytes() const { return transformer_.page_bytes(); }
+    size_t weight_bytes() const { return transformer_.weight_bytes(); }
+    int logit_stride() const { return transformer_.logit_stride(); }
     void allocate(int pages) {
         expect(pages > 0, "pages must be positive");
-        llama_.allocate(pages);
+        transformer_.allocate(pages);
         pages_ = pages;
     }
 
-    void forward(Integers tokens, Integers starts, Integers lengths, Integers offsets, Integers pages,
-                 Integers logit_rows, Logits logits) {
-        const int rows = int(tokens.size()), wanted = int(logit_rows.size());
-        expect(embedding_.is_valid() && head_set_ && final_norm_set_ && norms_set_ >= shape().layers &&
-                   matrices_set_ >= 7 * shape().layers,
-               "weights are missing");
+    // The head's logits, or with `encode` what it would read.
+    void forward(Integers tokens, Integers starts, Integers lengths, Integers offsets, Integers pages, Integers wanted_rows,
+                 bool encode, Out out) {
+        const int rows = int(tokens.size()), wanted = int(wanted_rows.size());
+        complete_ = complete_ || transformer_.complete();
+        expect(complete_, "weights are missing");
+        expect(encode || shape().causal, "an encoder has no logits");
         expect(rows > 0, "an empty batch");
         for (int i = 0; i < rows; ++i)
             expect(tokens(i) >= 0 && tokens(i) < shape().vocabulary, "token out of range");
         for (int i = 0; i < wanted; ++i)  // ascending, so no more than there are rows: buffers hold as many
-            expect(logit_rows(i) > (i ? logit_rows(i - 1) : -1) && logit_rows(i) < rows, "logit row out of range");
-        expect(int(logits.shape(0)) >= wanted && int(logits.shape(1)) == llama_.logit_stride(), "logits' shape is wrong");
+            expect(wanted_rows(i) > (i ? wanted_rows(i - 1) : -1) && wanted_rows(i) < rows, "wanted row out of range");
+        const int width = encode ? shape().hidden : transformer_.logit_stride();
+        expect(int(out.shape(0)) >= wanted && int(out.shape(1)) == width, "the result's shape is wrong");
         const auto spans = checked_spans(starts, lengths, offsets, pages, rows, pages_);
+        for (const SpanView& span : spans) {
+            expect(shape().positions == 0 || span.start + span.length <= shape().positions, "more tokens than positions");
+            expect(shape().causal || span.start == 0, "an encoder computes whole sequences");
+        }
         nb::gil_scoped_release release;
-        llama_.forward(tokens.data(), rows, spans, logit_rows.data(), wanted, logits.data());
+        transformer_.forward(tokens.data(), rows, spans, wanted_rows.data(), wanted, encode, out.data());
     }
 
 private:
-    const Shape& shape() const { return llama_.shape(); }
-    void check_layer(int layer) const { expect(layer >= 0 && layer < shape().layers, "layer out of range"); }
+    const Shape& shape() const { return transformer_.shape(); }
+    void check_layer(int layer) const { expect(layer >= -1 && layer < shape().layers, "layer out of range"); }
 
-    Llama llama_;
+    Transformer transformer_;
     Bytes embedding_;
-    bool head_set_ = false, final_norm_set_ = false;
-    int norms_set_ = 0, matrices_set_ = 0, pages_ = 0;
+    bool complete_ = false;
+    int pages_ = 0;
 };
+
+template <typename Value>
+Value named(const std::string& name, std::initializer_list<std::pair<const char*, Value>> known) {
+    for (const auto& [text, value] : known)
+        if (name == text) return value;
+    throw nb::value_error(("unknown: " + name).c_str());
+}
+
+void check_shape(int threads, const Shape& s) {
+    expect(threads >= 1, "threads must be at least 1");
+    for (int size : {s.layers, s.hidden, s.heads, s.kv_heads, s.head_dim, s.feed_forward, s.vocabulary})
+        expect(size >= 1, "sizes must be at least 1");
+    expect(s.windows.empty() || int(s.windows.size()) == s.layers, "windows are not one a layer");
+    expect(s.window_frequencies.empty() || s.window_frequencies.size() == s.inverse_frequencies.size(),
+           "frequencies disagree in number");
+}
 
 }  // namespace
 
 NB_MODULE(_kernels, m) {
     m.doc() = "C++ kernels of the CPU executor.";
     m.def("supported_paths", &supported_paths, "Instruction-set paths that this processor can run, best first.");
-    nb::class_<LlamaModule>(m, "Llama")
+    nb::class_<Module>(m, "Transformer")
         .def("__init__",
-             [](LlamaModule* self, const std::string& path, int threads, int layers, int hidden, int heads, int kv_heads,
-                int head_dim, int feed_forward, int vocabulary, float rms_epsilon, std::vector<float> frequencies) {
-                 new (self) LlamaModule(path, threads,
-                                        Shape{layers, hidden, heads, kv_heads, head_dim, feed_forward, vocabulary,
-                                              rms_epsilon, std::move(frequencies)});
+             [](Module* self, const std::string& path, int threads, int layers, int hidden, int heads, int kv_heads,
+                int head_dim, int feed_forward, int vocabulary, float norm_epsilon, const std::string& norm,
+                const std::string& norms, const std::string& activation, bool gated, bool causal, bool interleaved,
+                float query_scale, float embedding_scale, int positions, std::vector<float> frequencies,
+                std::vector<float> window_frequencies, std::vector<int> windows) {
+                 Shape s;
+                 s.layers = layers, s.hidden = hidden, s.heads = heads, s.kv_heads = kv_heads, s.head_dim = head_dim;
+                 s.feed_forward = feed_forward, s.vocabulary = vocabulary, s.norm_epsilon = norm_epsilon;
+                 s.layer_norms = named<bool>(norm, {{"rms", false}, {"layer", true}});
+                 s.norms = named<NormPlace>(
+                     norms, {{"before", NormPlace::before}, {"around", NormPlace::around}, {"after", NormPlace::after}});
+                 s.activation = named<Activation>(activation, {{"silu", Activation::silu},
+                                                               {"gelu_tanh", Activation::gelu_tanh},
+                                                               {"gelu", Activation::gelu}});
+                 s.gated = gated, s.causal = causal, s.interleaved = interleaved;
+                 s.query_scale = query_scale, s.embedding_scale = embedding_scale, s.positions = positions;
+                 s.inverse_frequencies = std::move(frequencies);
+                 s.window_frequencies = std::move(window_frequencies);
+                 s.windows = std::move(windows);
+                 check_shape(threads, s);
+                 new (self) Module(path, threads, std::move(s));
              },
              "path"_a, "threads"_a, nb::kw_only(), "layers"_a, "hidden"_a, "heads"_a, "kv_heads"_a, "head_dim"_a,
-             "feed_forward"_a, "vocabulary"_a, "rms_epsilon"_a, "inverse_frequencies"_a)
-        .def("set_embedding", &LlamaModule::set_embedding)
-        .def("set_head", &LlamaModule::set_head)
-        .def("set_final_norm", &LlamaModule::set_final_norm)
-        .def("set_norms", &LlamaModule::set_norms)
-        .def("set_matrix", &LlamaModule::set_matrix)
-        .def("allocate", &LlamaModule::allocate)
-        .def("forward", &LlamaModule::forward)
-        .def_prop_ro("page_bytes", &LlamaModule::page_bytes)
-        .def_prop_ro("weight_bytes", &LlamaModule::weight_bytes)
-        .def_prop_ro("logit_stride", &LlamaModule::logit_stride);
+             "feed_forward"_a, "vocabulary"_a, "norm_epsilon"_a, "norm"_a, "norms"_a, "activation"_a, "gated"_a,
+             "causal"_a, "interleaved"_a, "query_scale"_a, "embedding_scale"_a, "positions"_a, "inverse_frequencies"_a,
+             "window_frequencies"_a, "windows"_a)
+        .def("set_embedding", &Module::set_embedding)
+        .def("set_matrix", &Module::set_matrix)
+        .def("set_vector", &Module::set_vector)
+        .def("allocate", &Module::allocate)
+        .def("forward", &Module::forward)
+        .def_prop_ro("page_bytes", &Module::page_bytes)
+        .def_prop_ro("weight_bytes", &Module::weight_bytes)
+        .def_prop_ro("logit_stride", &Module::logit_stride);
 }

@@ -18,6 +18,6 @@ static bool supported() {
 }  // namespace tokenworks::neon
 
 namespace tokenworks {
-const Kernels kNeonKernels = {"neon",          neon::supported, neon::product, neon::rms_norm, neon::quantise,
-                              neon::silu_multiply, neon::rotate,    neon::to_half, neon::attend};
+const Kernels kNeonKernels = {"neon",          neon::supported, neon::product, neon::rms_norm, neon::layer_norm, neon::add_to, neon::quantise,
+                              neon::activate, neon::rotate,    neon::to_half, neon::attend};
 }

@@ -8,8 +8,8 @@ static bool supported() { return true; }
 
 namespace tokenworks {
 const Kernels kPortableKernels = {
-    "portable",         portable::supported,     portable::product, portable::rms_norm,
-    portable::quantise, portable::silu_multiply, portable::rotate,  portable::to_half, portable::attend};
+    "portable",         portable::supported,     portable::product, portable::rms_norm, portable::layer_norm, portable::add_to,
+    portable::quantise, portable::activate, portable::rotate,  portable::to_half, portable::attend};
 
 const Kernels* const kAllKernels[] = {
 #if defined(__x86_64__)

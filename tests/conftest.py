@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tokenworks.inference.models.random_llama import TINY_CONFIG, write_random_llama
+from tokenworks.inference.models.random_model import TINY_CONFIG, write_random_model
 from tokenworks.inference.text.tiny_vocabulary import tiny_vocabulary
 
 # CI judges a change by the same examples each time; people's own runs look for new ones.
@@ -25,5 +25,5 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert isinstance(tokens, list)
     # An output of its own: with tied random weights a model repeats its last token for ever.
     config = replace(TINY_CONFIG, vocabulary=len(tokens), context_length=1024, tied_embedding=False)
-    write_random_llama(path, config, metadata=vocabulary)
+    write_random_model(path, config, metadata=vocabulary)
     return path

@@ -146,15 +146,22 @@ void check_product(const std::vector<const Kernels*>& paths, Team& team, Source 
 
 void check_rows(const std::vector<const Kernels*>& paths, int size) {
     const auto x = floats(size_t(size), -40, 40), other = floats(size_t(size));
-    std::vector<std::vector<float>> norms, silus, turned;
+    std::vector<std::vector<float>> norms, layer_norms, activated, turned;
     std::vector<std::vector<uint16_t>> halves;
     std::vector<std::vector<int8_t>> codes;
-    double squares = 0;
-    for (float value : x) squares += double(value) * value;
-    std::vector<double> want_norm, want_silu;
+    double squares = 0, sum = 0, spread = 0;
+    for (float value : x) squares += double(value) * value, sum += value;
+    for (float value : x) spread += (value - sum / size) * (value - sum / size);
+    std::vector<double> want_norm, want_layer_norm, want_sum, want_silu, want_gelu, want_gelu_tanh;
     for (int i = 0; i < size; ++i) {
-        want_norm.push_back(x[size_t(i)] / std::sqrt(squares / size + 1e-5) * other[size_t(i)]);
-        want_silu.push_back(double(x[size_t(i)]) / (1 + std::exp(-double(x[size_t(i)]))) * other[size_t(i)]);
+        const double value = x[size_t(i)], weight = other[size_t(i)];
+        want_norm.push_back(value / std::sqrt(squares / size + 1e-5) * weight);
+        want_layer_norm.push_back((value - sum / size) / std::sqrt(spread / size + 1e-5) * weight + weight);
+        want_sum.push_back(value + weight);
+        want_silu.push_back(value / (1 + std::exp(-value)) * weight);
+        want_gelu.push_back(value * (1 + std::erf(value / std::sqrt(2.0))) / 2);
+        want_gelu_tanh.push_back(value * (1 + std::tanh(std::sqrt(2 / M_PI) * (value + 0.044715 * value * value * value))) / 2 *
+                                 weight);
     }
     for (const Kernels* path : paths) {
         const std::string where = std::string(" of ") + std::to_string(size) + " on " + path->name;
@@ -162,11 +169,24 @@ void check_rows(const std::vector<const Kernels*>& paths, int size) {
         path->rms_norm(x.data(), other.data(), 1e-5f, size, y.data());
         expect_near(y, want_norm, 1e-5, "rms_norm" + where);
         norms.push_back(y);
+        y = x;
+        path->layer_norm(y.data(), other.data(), other.data(), 1e-5f, size, y.data());
+        expect_near(y, want_layer_norm, 1e-5, "layer_norm" + where);
+        layer_norms.push_back(y);
+        y = x;
+        path->add_to(y.data(), other.data(), size);
+        expect_near(y, want_sum, 1e-6, "add_to" + where);
         if (size % 16 == 0) {
-            y = x;
-            path->silu_multiply(y.data(), other.data(), size);
-            expect_near(y, want_silu, 1e-5, "silu" + where);
-            silus.push_back(y);
+            activated.emplace_back();
+            auto check_activation = [&](Activation activation, const float* up, const std::vector<double>& want) {
+                y = x;
+                path->activate(activation, y.data(), up, size);
+                expect_near(y, want, 1e-5, "activation" + where);
+                activated.back().insert(activated.back().end(), y.begin(), y.end());
+            };
+            check_activation(Activation::silu, other.data(), want_silu);
+            check_activation(Activation::gelu_tanh, other.data(), want_gelu_tanh);
+            check_activation(Activation::gelu, nullptr, want_gelu);
             std::vector<uint16_t> half(static_cast<size_t>(size));
             path->to_half(x.data(), half.data(), size);
             halves.push_back(half);
@@ -199,21 +219,25 @@ void check_rows(const std::vector<const Kernels*>& paths, int size) {
         }
     }
     add_to_digest(norms[0]);
-    for (const auto* of : {&silus, &turned})
+    for (const auto* of : {&layer_norms, &activated, &turned})
         if (!of->empty()) add_to_digest((*of)[0]);
     for (size_t i = 1; i < paths.size(); ++i) {
         if (!halves.empty()) expect(halves[i] == halves[0], "to_half differs between paths");
         if (!codes.empty()) expect(codes[i] == codes[0], "quantise differs between paths");
         if (i + 1 == paths.size()) break;
         expect(same(norms[i], norms[0]), "rms_norm differs between paths");
-        if (!silus.empty()) expect(same(silus[i], silus[0]), "silu differs between paths");
+        expect(same(layer_norms[i], layer_norms[0]), "layer_norm differs between paths");
+        if (!activated.empty()) expect(same(activated[i], activated[0]), "activation differs between paths");
         if (!turned.empty()) expect(same(turned[i], turned[0]), "rotate differs between paths");
     }
 }
 
-void check_attention(const std::vector<const Kernels*>& paths, int size, int first, int count) {
+// `window` is how many tokens a token sees, itself included.
+void check_attention(const std::vector<const Kernels*>& paths, int size, int first, int count, int window) {
     const int tokens = first + count, pages = (tokens + kPageTokens - 1) / kPageTokens;
-    const std::string where = "attend size " + std::to_string(size) + " first " + std::to_string(first);
+    const std::string where = "attend size " + std::to_string(size) + " first " + std::to_string(first) + " window " +
+                              std::to_string(window);
+    auto begin = [&](int q) { return std::max(0, first + q + 1 - window); };
     const size_t page_size = size_t(2) * kPageTokens * size;
     // Pages in reverse order; what no token was written to is NaN and must not be read into a result.
     std::vector<uint16_t> store(page_size * size_t(pages), 0x7E00);
@@ -235,7 +259,7 @@ void check_attention(const std::vector<const Kernels*>& paths, int size, int fir
     for (int q = 0; q < count; ++q) {
         std::vector<double> weights;
         double top = -1e30, total = 0;
-        for (int t = 0; t <= first + q; ++t) {
+        for (int t = begin(q); t <= first + q; ++t) {
             double score = 0;
             for (int d = 0; d < size; ++d) score += double(query[size_t(q * size + d)]) * keys[size_t(t)][size_t(d)];
             weights.push_back(score);
@@ -244,7 +268,7 @@ void check_attention(const std::vector<const Kernels*>& paths, int size, int fir
         for (double& weight : weights) total += weight = std::exp(weight - top);
         for (int d = 0; d < size; ++d) {
             double sum = 0;
-            for (size_t t = 0; t < weights.size(); ++t) sum += weights[t] / total * values[t][size_t(d)];
+            for (size_t t = 0; t < weights.size(); ++t) sum += weights[t] / total * values[size_t(begin(q)) + t][size_t(d)];
             want.push_back(sum);
         }
     }
@@ -254,11 +278,11 @@ void check_attention(const std::vector<const Kernels*>& paths, int size, int fir
         std::vector<float> together(query.size()), alone(query.size());
         Query queries[kQueryTile];
         for (int q = 0; q < count; ++q)
-            queries[q] = {query.data() + q * size, together.data() + q * size, first + q};
+            queries[q] = {query.data() + q * size, together.data() + q * size, begin(q), first + q};
         path->attend(queries, count, kv, 0, table.data(), scratch.data());
         expect_near(together, want, 3e-3, where + " " + path->name);  // fp16 keys and values
         for (int q = 0; q < count; ++q) {
-            const Query one{query.data() + q * size, alone.data() + q * size, first + q};
+            const Query one{query.data() + q * size, alone.data() + q * size, begin(q), first + q};
             path->attend(&one, 1, kv, 0, table.data(), scratch.data());
         }
         expect(same(together, alone), where + " depends on its tile on " + path->name);
@@ -292,7 +316,8 @@ int main() {
     for (int size : {1, 8, 16, 32, 48, 64, 576, 601}) check_rows(paths, size);
     for (int size : {16, 64, 80, 128})
         for (int first : {0, 1, 14, 15, 16, 31, 100})
-            for (int count = 1; count <= kQueryTile; ++count) check_attention(paths, size, first, count);
+            for (int count = 1; count <= kQueryTile; ++count)
+                for (int window : {1000, 1, 3, 16, 33}) check_attention(paths, size, first, count, window);
     std::printf("digest %016llx, %d checks on", static_cast<unsigned long long>(digest), checks);
     for (const Kernels* path : paths) std::printf(" %s", path->name);
     std::printf("\n");

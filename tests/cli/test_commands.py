@@ -9,7 +9,7 @@ from tokenworks import __version__
 from tokenworks.cli import app
 from tokenworks.cli.masking import mask
 from tokenworks.config import every_setting
-from tokenworks.inference.models.random_llama import TINY_CONFIG, write_random_llama
+from tokenworks.inference.models.random_model import TINY_CONFIG, write_random_model
 
 FROZEN = Path(__file__).with_name("frozen.txt")
 
@@ -123,7 +123,7 @@ def test_what_a_model_file_says_of_itself_is_neither_markup_nor_terminal_codes(
 ) -> None:
     path = tmp_path / "hostile.gguf"
     says = {"general.name": "[/bold] \x1b]0;title\x07", "general.license": "\x1b[2Jfree"}
-    write_random_llama(path, TINY_CONFIG, metadata=says)
+    write_random_model(path, TINY_CONFIG, metadata=says)
 
     shown = tokenworks("models", "inspect", str(path), home=tmp_path)
 

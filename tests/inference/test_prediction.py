@@ -15,9 +15,9 @@ from tokenworks.inference.engine import Engine
 from tokenworks.inference.executors.native import NativeExecutor, choose_path
 from tokenworks.inference.messages import Generate, Sampling
 from tokenworks.inference.models.footprint import Footprint
-from tokenworks.inference.models.llama import load_model
+from tokenworks.inference.models.model import load_model
 from tokenworks.inference.models.packing import footprint_of
-from tokenworks.inference.models.random_llama import write_random_llama
+from tokenworks.inference.models.random_model import write_random_model
 from tokenworks.inference.models.tensors import TensorType
 from tokenworks.inference.prediction import (
     PROGRAM_BYTES,
@@ -81,7 +81,7 @@ def test_it_fits_exactly_when_nothing_is_missing(usable: int, tokens: int) -> No
 def test_a_prediction_is_near_what_the_engine_then_does(tmp_path: Path) -> None:
     """Loose, because the machine that runs tests may be busy: this catches a wrong unit or term."""
     path = tmp_path / "m.gguf"
-    write_random_llama(path, replace(WIDE, layers=6, vocabulary=4000), type=TensorType.Q8_0)
+    write_random_model(path, replace(WIDE, layers=6, vocabulary=4000), type=TensorType.Q8_0)
     isa = choose_path("auto")
     executor = NativeExecutor(load_model(path), isa=isa, threads=1, context_length=0)
     engine = Engine(executor, EngineSettings(model_path="", model_id="m"), MonotonicClock())

@@ -10,9 +10,9 @@ import msgspec
 from tokenworks.cli.console import aside, data
 from tokenworks.cli.models import ensure
 from tokenworks.config import Config
+from tokenworks.errors import ConfigError
 from tokenworks.gateway.engine import EngineBackend
-from tokenworks.inference.models.gguf import read_gguf
-from tokenworks.inference.models.llama_config import load_config
+from tokenworks.inference.models.model import load_model
 from tokenworks.server.run import run as serve
 from tokenworks.server.settings import ServerSettings, read_api_key
 from tokenworks.telemetry import log
@@ -59,8 +59,10 @@ Ctrl-C lets running answers finish, for {settings.drain_seconds:g} s at most, an
 
 def _check_model(path: Path) -> None:
     """Refuse a file that the engine could not run, here where the reason reaches the person."""
-    gguf = read_gguf(path)
-    try:
-        load_config(gguf)
-    finally:
-        gguf.close()
+    model = load_model(path)
+    model.close()
+    if model.config.is_encoder:
+        raise ConfigError(
+            f"{model.config.name!r} is an encoder: it makes vectors of texts, it does not answer",
+            hint=f"tokenworks embed --model {path} TEXT",
+        )

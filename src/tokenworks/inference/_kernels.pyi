@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 def supported_paths() -> list[str]: ...
 
-class Llama:
+class Transformer:
     page_bytes: int
     weight_bytes: int
     logit_stride: int
@@ -21,16 +21,23 @@ class Llama:
         head_dim: int,
         feed_forward: int,
         vocabulary: int,
-        rms_epsilon: float,
+        norm_epsilon: float,
+        norm: str,
+        norms: str,
+        activation: str,
+        gated: bool,
+        causal: bool,
+        interleaved: bool,
+        query_scale: float,
+        embedding_scale: float,
+        positions: int,
         inverse_frequencies: Sequence[float],
+        window_frequencies: Sequence[float],
+        windows: Sequence[int],
     ) -> None: ...
     def set_embedding(self, encoding: str, raw: NDArray[np.uint8]) -> None: ...
-    def set_head(self, encoding: str, raw: NDArray[np.uint8]) -> None: ...
-    def set_final_norm(self, weight: NDArray[np.float32]) -> None: ...
-    def set_norms(
-        self, layer: int, attention: NDArray[np.float32], feed_forward: NDArray[np.float32]
-    ) -> None: ...
     def set_matrix(self, layer: int, name: str, encoding: str, raw: NDArray[np.uint8]) -> None: ...
+    def set_vector(self, layer: int, name: str, values: NDArray[np.float32]) -> None: ...
     def allocate(self, pages: int) -> None: ...
     def forward(
         self,
@@ -39,6 +46,7 @@ class Llama:
         lengths: NDArray[np.int32],
         offsets: NDArray[np.int32],
         pages: NDArray[np.int32],
-        logit_rows: NDArray[np.int32],
-        logits: NDArray[np.float32],
+        wanted_rows: NDArray[np.int32],
+        encode: bool,
+        out: NDArray[np.float32],
     ) -> None: ...

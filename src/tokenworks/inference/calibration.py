@@ -18,13 +18,13 @@ from tokenworks.inference.engine import Engine
 from tokenworks.inference.executors.base import PAGE_TOKENS, Batch, Executor, Span
 from tokenworks.inference.executors.native import NativeExecutor
 from tokenworks.inference.messages import Generate, Sampling
+from tokenworks.inference.models.config import ModelConfig, expected_tensors
 from tokenworks.inference.models.footprint import Footprint
 from tokenworks.inference.models.gguf_writer import EncodedTensor, write_gguf
-from tokenworks.inference.models.llama import load_model
-from tokenworks.inference.models.llama_config import ModelConfig, expected_tensors
+from tokenworks.inference.models.model import load_model
 from tokenworks.inference.models.packing import footprint_of
 from tokenworks.inference.models.quantisation import quantise
-from tokenworks.inference.models.random_llama import TINY_CONFIG, config_metadata
+from tokenworks.inference.models.random_model import TINY_CONFIG, config_metadata
 from tokenworks.inference.models.tensors import TensorType
 from tokenworks.inference.prediction import Calibration
 from tokenworks.inference.sampler import sample

@@ -24,7 +24,7 @@ from tokenworks.inference.messages import (
     Ready,
     ToWorker,
 )
-from tokenworks.inference.models.llama import load_model
+from tokenworks.inference.models.model import load_model
 from tokenworks.inference.settings import EngineSettings
 from tokenworks.telemetry.clock import MonotonicClock
 

@@ -10,7 +10,7 @@ import pytest
 from tokenworks.errors import ConfigError
 from tokenworks.inference.executors.choose import open_executor
 from tokenworks.inference.executors.reference import ReferenceExecutor
-from tokenworks.inference.models.llama import Model, load_model
+from tokenworks.inference.models.model import Model, load_model
 from tokenworks.inference.settings import EngineSettings
 
 NATIVE = "tokenworks.inference.executors.native"

@@ -16,12 +16,12 @@ from tokenworks.errors import ConfigError, UnsupportedByKernels
 from tokenworks.inference.executors.base import PAGE_TOKENS, Batch, Span
 from tokenworks.inference.executors.native import NativeExecutor, choose_path, supported_paths
 from tokenworks.inference.executors.reference import ReferenceExecutor
+from tokenworks.inference.models.config import ModelConfig, expected_tensors
 from tokenworks.inference.models.gguf_writer import EncodedTensor, write_gguf
-from tokenworks.inference.models.llama import Model, load_model
-from tokenworks.inference.models.llama_config import ModelConfig, expected_tensors
+from tokenworks.inference.models.model import Model, load_model
 from tokenworks.inference.models.packing import footprint_of
 from tokenworks.inference.models.quantisation import ENCODED, quantise
-from tokenworks.inference.models.random_llama import config_metadata
+from tokenworks.inference.models.random_model import config_metadata
 from tokenworks.inference.models.tensors import TensorType
 
 SMALL = ModelConfig(
@@ -35,9 +35,10 @@ SMALL = ModelConfig(
     feed_forward=160,
     vocabulary=500,  # not a whole number of panels
     context_length=256,
-    rms_eps=1e-5,
+    norm_epsilon=1e-5,
     rope_theta=10_000.0,
     rope_dim=16,
+    rope_interleaved=True,
 )
 SHAPES = {
     "grouped heads": SMALL,
@@ -292,7 +293,7 @@ import resource, sys
 from pathlib import Path
 from tokenworks.errors import ConfigError
 from tokenworks.inference.executors.native import NativeExecutor
-from tokenworks.inference.models.llama import load_model
+from tokenworks.inference.models.model import load_model
 
 model = load_model(Path(sys.argv[1]))
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from tokenworks.inference.executors.base import PAGE_TOKENS, Batch, Span
 from tokenworks.inference.executors.reference import ReferenceExecutor
+from tokenworks.inference.models.config import ModelConfig
 from tokenworks.inference.models.gguf_writer import EncodedTensor, write_gguf
-from tokenworks.inference.models.llama import load_model
-from tokenworks.inference.models.llama_config import ModelConfig
+from tokenworks.inference.models.model import load_model
 from tokenworks.inference.models.quantisation import quantise
-from tokenworks.inference.models.random_llama import config_metadata
+from tokenworks.inference.models.random_model import config_metadata
 from tokenworks.inference.models.tensors import TensorType
 
 torch = pytest.importorskip("torch")
@@ -34,9 +34,10 @@ CONFIG = ModelConfig(
     feed_forward=77,
     vocabulary=131,
     context_length=128,
-    rms_eps=1e-5,
+    norm_epsilon=1e-5,
     rope_theta=10_000.0,
     rope_dim=10,
+    rope_interleaved=True,
 )
 PARTS = {
     "attn_norm": "input_layernorm",
@@ -66,7 +67,7 @@ class Pair:
                 num_key_value_heads=CONFIG.kv_heads,
                 head_dim=CONFIG.head_dim,
                 max_position_embeddings=CONFIG.context_length,
-                rms_norm_eps=CONFIG.rms_eps,
+                rms_norm_eps=CONFIG.norm_epsilon,
                 tie_word_embeddings=tied,
                 initializer_range=0.3,
                 attn_implementation="eager",

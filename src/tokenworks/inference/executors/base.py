@@ -74,3 +74,16 @@ class Executor(Protocol):
         The result may be a view that the next forward overwrites.
         """
         ...
+
+
+class EncodingExecutor(Protocol):
+    """Computes what a model makes of texts before its head."""
+
+    def allocate(self, pages: int) -> None: ...
+
+    def encode(self, batch: Batch) -> NDArray[np.float32]:
+        """The hidden states of every row, float32 [rows, hidden], after the last norm.
+
+        An encoder's spans are whole sequences: they start at 0.
+        """
+        ...

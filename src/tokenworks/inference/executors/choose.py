@@ -6,7 +6,7 @@ from tokenworks.errors import ConfigError, UnsupportedByKernels
 from tokenworks.fleet.discover.processors import usable_cores
 from tokenworks.inference.executors.base import Executor
 from tokenworks.inference.executors.reference import ReferenceExecutor
-from tokenworks.inference.models.llama import Model
+from tokenworks.inference.models.model import Model
 from tokenworks.inference.settings import EngineSettings
 
 logger = logging.getLogger(__name__)

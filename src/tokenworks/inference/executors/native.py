@@ -13,17 +13,9 @@ from tokenworks.errors import ConfigError, UnsupportedByKernels
 from tokenworks.inference import _kernels
 from tokenworks.inference.executors.base import Batch
 from tokenworks.inference.models.kernel_input import embedding_input, matrix_input
-from tokenworks.inference.models.llama import Model
+from tokenworks.inference.models.model import Model
 
-_MATRICES = {
-    "q": "attn_q",
-    "k": "attn_k",
-    "v": "attn_v",
-    "o": "attn_output",
-    "g": "ffn_gate",
-    "u": "ffn_up",
-    "d": "ffn_down",
-}
+_OUTER = -1  # the kernels' number for what stands outside of the layers
 
 
 def supported_paths() -> tuple[str, ...]:
@@ -51,7 +43,7 @@ def _matrix(model: Model, name: str) -> tuple[str, NDArray[np.uint8]]:
 
 
 class NativeExecutor:
-    """Runs a Llama-family model on this machine's processors."""
+    """Runs a model on this machine's processors."""
 
     def __init__(self, model: Model, *, isa: str, threads: int, context_length: int) -> None:
         config = model.config
@@ -63,52 +55,10 @@ class NativeExecutor:
         self._threads = threads
         self._context_length = min(context_length or config.context_length, config.context_length)
         self._vocabulary = config.vocabulary
-        self._llama = self._open(model)
-        self._load(model)
-        self._logits = np.empty((0, self._llama.logit_stride), np.float32)
-
-    def _open(self, model: Model) -> _kernels.Llama:
-        config = model.config
-        try:
-            return _kernels.Llama(
-                self._path,
-                self._threads,
-                layers=config.layers,
-                hidden=config.hidden,
-                heads=config.heads,
-                kv_heads=config.kv_heads,
-                head_dim=config.head_dim,
-                feed_forward=config.feed_forward,
-                vocabulary=config.vocabulary,
-                rms_epsilon=config.rms_eps,
-                inverse_frequencies=model.rope_frequencies().astype(np.float32).tolist(),
-            )
-        except RuntimeError as error:  # all else that could be wrong was checked with the model
-            raise ConfigError(
-                f"{self._threads} threads cannot be started: {error}", hint="set fewer threads"
-            ) from error
-
-    def _load(self, model: Model) -> None:
-        self._load_vocabulary(model)
-        self._llama.set_final_norm(model.float32("output_norm.weight"))
-        for layer in range(model.config.layers):
-            block = f"blk.{layer}."
-            self._llama.set_norms(
-                layer,
-                model.float32(f"{block}attn_norm.weight"),
-                model.float32(f"{block}ffn_norm.weight"),
-            )
-            for letter, name in _MATRICES.items():
-                self._llama.set_matrix(layer, letter, *_matrix(model, f"{block}{name}.weight"))
-
-    def _load_vocabulary(self, model: Model) -> None:
-        type, shape, raw = model.tensor("token_embd.weight")
-        given, rows = embedding_input(raw, type, shape)
-        self._llama.set_embedding(given.name, rows)
-        if model.config.tied_embedding:
-            self._llama.set_head(given.name, rows)
-        else:
-            self._llama.set_head(*_matrix(model, model.output_name()))
+        self._hidden = config.hidden
+        self._transformer = _open(model, self._path, threads)
+        _load(model, self._transformer)
+        self._logits = np.empty((0, self._transformer.logit_stride), np.float32)
 
     @property
     def description(self) -> str:
@@ -125,31 +75,110 @@ class NativeExecutor:
 
     @property
     def page_bytes(self) -> int:
-        return self._llama.page_bytes
+        return self._transformer.page_bytes
 
     @property
     def weight_bytes(self) -> int:
         """Bytes of packed weights, the rows of the embedding not counted."""
-        return self._llama.weight_bytes
+        return self._transformer.weight_bytes
 
     def allocate(self, pages: int) -> None:
-        self._llama.allocate(pages)
+        self._transformer.allocate(pages)
 
     def forward(self, batch: Batch) -> NDArray[np.float32]:
         """See Executor. The result is a view that the next forward overwrites."""
-        spans = batch.spans
         wanted = len(batch.logit_rows)
         if len(self._logits) < wanted:
-            self._logits = np.empty((wanted, self._llama.logit_stride), np.float32)
+            self._logits = np.empty((wanted, self._transformer.logit_stride), np.float32)
+        self._run(batch, batch.logit_rows, self._logits, encode=False)
+        return self._logits[:wanted, : self._vocabulary]
+
+    def encode(self, batch: Batch) -> NDArray[np.float32]:
+        rows = len(batch.tokens)
+        hidden = np.empty((rows, self._hidden), np.float32)
+        self._run(batch, np.arange(rows, dtype=np.int32), hidden, encode=True)
+        return hidden
+
+    def _run(
+        self, batch: Batch, wanted: NDArray[np.int32], out: NDArray[np.float32], *, encode: bool
+    ) -> None:
+        spans = batch.spans
         offsets = np.zeros(len(spans) + 1, np.int32)
         np.cumsum([len(span.pages) for span in spans], out=offsets[1:])
-        self._llama.forward(
+        self._transformer.forward(
             batch.tokens,
             np.array([span.start for span in spans], np.int32),
             np.array([span.length for span in spans], np.int32),
             offsets,
             np.concatenate([span.pages for span in spans]),
-            batch.logit_rows,
-            self._logits,
+            wanted,
+            encode,
+            out,
         )
-        return self._logits[:wanted, : self._vocabulary]
+
+
+def _open(model: Model, path: str, threads: int) -> _kernels.Transformer:
+    config, block = model.config, model.config.block
+    windowed = model.rope_frequencies(windowed=True) if config.window_rope_theta else np.zeros(0)
+    try:
+        return _kernels.Transformer(
+            path,
+            threads,
+            layers=config.layers,
+            hidden=config.hidden,
+            heads=config.heads,
+            kv_heads=config.kv_heads,
+            head_dim=config.head_dim,
+            feed_forward=config.feed_forward,
+            vocabulary=config.vocabulary,
+            norm_epsilon=config.norm_epsilon,
+            norm=block.norm,
+            norms=block.norms,
+            activation=block.activation,
+            gated=block.gated,
+            causal=block.causal,
+            interleaved=config.rope_interleaved,
+            query_scale=config.score_scale,
+            embedding_scale=config.embedding_scale,
+            positions=max(0, config.position_rows - config.position_offset),
+            inverse_frequencies=model.rope_frequencies().astype(np.float32).tolist(),
+            window_frequencies=windowed.astype(np.float32).tolist(),
+            windows=list(config.windows),
+        )
+    except RuntimeError as error:  # all else that could be wrong was checked with the model
+        raise ConfigError(
+            f"{threads} threads cannot be started: {error}", hint="set fewer threads"
+        ) from error
+
+
+def _load(model: Model, transformer: _kernels.Transformer) -> None:
+    for name, info in model.tensors.items():
+        place, _, rest = name.removeprefix("blk.").partition(".")
+        layer, own = (int(place), rest) if name.startswith("blk.") else (_OUTER, name)
+        stem = own.removesuffix(".weight")
+        if stem == "token_embd":
+            _load_embedding(model, transformer)
+        elif stem == "position_embd":
+            transformer.set_vector(_OUTER, stem, _positions(model))
+        elif len(info.shape) == 2 and stem != "token_types":
+            transformer.set_matrix(layer, stem, *_matrix(model, name))
+        elif stem.endswith("_norm"):
+            transformer.set_vector(layer, own, model.norm(name.removesuffix(".weight")))
+        elif own.endswith(".bias"):
+            transformer.set_vector(layer, own, model.float32(name))
+
+
+def _load_embedding(model: Model, transformer: _kernels.Transformer) -> None:
+    type, shape, raw = model.tensor("token_embd.weight")
+    given, rows = embedding_input(raw, type, shape)
+    transformer.set_embedding(given.name, rows)
+    if model.config.tied_embedding:
+        transformer.set_matrix(_OUTER, "output", given.name, rows)
+
+
+def _positions(model: Model) -> NDArray[np.float32]:
+    """What is added to the embedding at each position: float32 [positions * hidden]. All tokens
+    are of the first type."""
+    rows = model.float32("position_embd.weight")[model.config.position_offset :]
+    typed: NDArray[np.float32] = rows + model.float32("token_types.weight")[0]
+    return typed.reshape(-1)

@@ -1,4 +1,4 @@
-"""The plain numpy executor: a Llama in float32, to be read, to be compared with, to fall back on.
+"""The plain numpy executor: every model in float32, to be read, compared with, fallen back on.
 
 Its matrix products run on tiles. A tile holds the tokens of one page of one sequence, each in its
 slot, the missing ones zero: BLAS always sees the same shape with a token in the same place, so
@@ -11,42 +11,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenworks.inference.executors.base import PAGE_TOKENS, Batch
-from tokenworks.inference.models.llama import Model
-
-Array = NDArray[np.float32]
+from tokenworks.inference.executors.numerics import (
+    ACTIVATIONS,
+    Array,
+    layer_norm,
+    rms_norm,
+    rotate,
+    softmax,
+)
+from tokenworks.inference.models.model import Model
 
 
 @dataclass(frozen=True, slots=True)
 class _Tile:
     """Rows `row`… of the batch are the tokens `first`…`end - 1` of a page, counted within it.
 
-    `pages` are the pages of the sequence up to this one.
+    `pages` are the pages of the sequence up to the last that the tile may see; `page` is its own
+    among them. Without causality a tile sees its whole span, `seen` tokens.
     """
 
     pages: NDArray[np.int32]
+    page: int
     row: int
     first: int
     end: int
+    seen: int
 
     @property
     def start(self) -> int:
         """The place in the sequence of the page's first token."""
-        return (len(self.pages) - 1) * PAGE_TOKENS
-
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """One block's weights; matrices are [out, in]."""
-
-    attention_norm: Array
-    query: Array
-    key: Array
-    value: Array
-    attention_output: Array
-    feed_forward_norm: Array
-    gate: Array
-    up: Array
-    down: Array
+        return self.page * PAGE_TOKENS
 
 
 class ReferenceExecutor:
@@ -55,12 +49,14 @@ class ReferenceExecutor:
     def __init__(self, model: Model, *, context_length: int = 0) -> None:
         self._config = config = model.config
         self._context_length = context_length or config.context_length
-        self._embedding = model.float32("token_embd.weight")
-        tied = config.tied_embedding
-        self._head = self._embedding if tied else model.float32(model.output_name())
-        self._output_norm = model.float32("output_norm.weight")
-        self._layers = [_load_layer(model, index) for index in range(config.layers)]
-        self._frequencies = model.rope_frequencies()
+        self._weights = {name: model.float32(name) for name in model.tensors}
+        for name in self._weights:
+            if name.endswith("_norm.weight"):
+                self._weights[name] = model.norm(name.removesuffix(".weight"))
+        self._frequencies = [
+            model.rope_frequencies(windowed=config.window(layer) > 0)
+            for layer in range(config.layers)
+        ]
         self._keys: Array = np.empty(0, np.float32)
         self._values: Array = np.empty(0, np.float32)
 
@@ -88,138 +84,151 @@ class ReferenceExecutor:
         self._values = np.zeros(shape, np.float32)
 
     def forward(self, batch: Batch) -> Array:
-        tiles = _tiles(batch)
+        tiles = self._tiles(batch)
+        hidden = self._norm(self._run(batch, tiles), "output_norm")
+        head = "token_embd" if self._config.tied_embedding else "output"
+        places = _places(tiles)
+        logits = np.empty((len(batch.logit_rows), self._config.vocabulary), np.float32)
+        for number, row in enumerate(batch.logit_rows.tolist()):
+            logits[number] = self._weights[f"{head}.weight"] @ hidden[places[row]]
+        return logits
+
+    def encode(self, batch: Batch) -> Array:
+        tiles = self._tiles(batch)
+        hidden = self._run(batch, tiles)
+        if not self._config.is_encoder:
+            hidden = self._norm(hidden, "output_norm")
+        return np.stack([hidden[place] for _, place in sorted(_places(tiles).items())])
+
+    def _run(self, batch: Batch, tiles: list[_Tile]) -> Array:
+        """The residual after all blocks: [tiles, 16, hidden]."""
         hidden = np.zeros((len(tiles), PAGE_TOKENS, self._config.hidden), np.float32)
         for tile, rows in zip(tiles, hidden, strict=True):
             tokens = batch.tokens[tile.row : tile.row + tile.end - tile.first]
-            rows[tile.first : tile.end] = self._embedding[tokens]
-        rotations = [self._rotation(tile) for tile in tiles]
-        for index, layer in enumerate(self._layers):
-            hidden += self._attend(index, layer, hidden, tiles, rotations)
-            hidden += self._feed_forward(layer, hidden)
-        return self._logits(hidden, tiles, batch.logit_rows)
+            rows[tile.first : tile.end] = self._embed(tokens, tile.start + tile.first)
+        for layer in range(self._config.layers):
+            block = f"blk.{layer}."
+            match self._config.block.norms:
+                case "before":
+                    hidden += self._attend(layer, self._norm(hidden, f"{block}attn_norm"), tiles)
+                    hidden += self._feed_forward(block, self._norm(hidden, f"{block}ffn_norm"))
+                case "around":
+                    mixed = self._attend(layer, self._norm(hidden, f"{block}attn_norm"), tiles)
+                    hidden += self._norm(mixed, f"{block}post_attention_norm")
+                    inner = self._feed_forward(block, self._norm(hidden, f"{block}ffn_norm"))
+                    hidden += self._norm(inner, f"{block}post_ffw_norm")
+                case "after":
+                    hidden += self._attend(layer, hidden, tiles)
+                    hidden = self._norm(hidden, f"{block}attn_output_norm")
+                    hidden += self._feed_forward(block, hidden)
+                    hidden = self._norm(hidden, f"{block}layer_output_norm")
+        return hidden
 
-    def _attend(
-        self,
-        index: int,
-        layer: _Layer,
-        hidden: Array,
-        tiles: list[_Tile],
-        rotations: list[tuple[Array, Array]],
-    ) -> Array:
+    def _embed(self, tokens: NDArray[np.int32], start: int) -> Array:
         config = self._config
-        normed = self._norm(hidden, layer.attention_norm)
-        heads = (len(tiles), PAGE_TOKENS, -1, config.head_dim)
-        queries = _times(normed, layer.query).reshape(heads)
-        keys = _times(normed, layer.key).reshape(heads)
-        values = _times(normed, layer.value).reshape(heads)
-        for number, tile in enumerate(tiles):
-            self._rotate(queries[number], *rotations[number])
-            self._rotate(keys[number], *rotations[number])
-            written = slice(tile.first, tile.end)
-            self._keys[index, tile.pages[-1], written] = keys[number, written]
-            self._values[index, tile.pages[-1], written] = values[number, written]
-        mixed = np.stack(
-            [self._attend_tile(index, tile, queries[number]) for number, tile in enumerate(tiles)]
-        )
-        return _times(mixed, layer.attention_output)
+        rows: Array = self._weights["token_embd.weight"][tokens]
+        rows = rows * np.float32(config.embedding_scale)
+        if config.block.positions == "learned":
+            first = start + config.position_offset
+            rows = rows + self._weights["position_embd.weight"][first : first + len(tokens)]
+            rows = self._norm(rows + self._weights["token_types.weight"][0], "token_embd_norm")
+        return rows
 
-    def _attend_tile(self, index: int, tile: _Tile, queries: Array) -> Array:
+    def _attend(self, layer: int, normed: Array, tiles: list[_Tile]) -> Array:
+        config, block = self._config, f"blk.{layer}."
+        heads = (len(tiles), PAGE_TOKENS, -1, config.head_dim)
+        queries = self._times(normed, f"{block}attn_q").reshape(heads)
+        keys = self._times(normed, f"{block}attn_k").reshape(heads)
+        values = self._times(normed, f"{block}attn_v").reshape(heads)
+        if config.block.head_norms:
+            queries = self._norm(queries, f"{block}attn_q_norm")
+            keys = self._norm(keys, f"{block}attn_k_norm")
+        for number, tile in enumerate(tiles):
+            if config.block.positions == "rotary":
+                places = tile.start + np.arange(PAGE_TOKENS)
+                angles = places[:, None, None] * self._frequencies[layer]
+                rotate(queries[number], angles, interleaved=config.rope_interleaved)
+                rotate(keys[number], angles, interleaved=config.rope_interleaved)
+            written = slice(tile.first, tile.end)
+            self._keys[layer, tile.pages[tile.page], written] = keys[number, written]
+            self._values[layer, tile.pages[tile.page], written] = values[number, written]
+        mixed = [self._attend_tile(layer, tile, queries[i]) for i, tile in enumerate(tiles)]
+        return self._times(np.stack(mixed), f"{block}attn_output")
+
+    def _attend_tile(self, layer: int, tile: _Tile, queries: Array) -> Array:
         """queries [16, heads, head_dim] → [16, heads * head_dim]."""
         config = self._config
         group = config.heads // config.kv_heads
         # [kv_heads, tokens, head_dim]; what lies behind the last computed token is not ours.
-        keys = self._gather(self._keys[index], tile)
-        values = self._gather(self._values[index], tile)
+        keys = self._gather(self._keys[layer], tile)
+        values = self._gather(self._values[layer], tile)
         grouped = queries.reshape(PAGE_TOKENS, config.kv_heads, group, config.head_dim)
         asked = grouped.transpose(1, 2, 0, 3).reshape(config.kv_heads, -1, config.head_dim)
-        scores = asked @ keys.transpose(0, 2, 1) / np.float32(np.sqrt(config.head_dim))
-        places = tile.start + np.arange(PAGE_TOKENS)
-        hidden_from = np.arange(keys.shape[1]) > np.tile(places, group)[:, None]
-        weights = _softmax(np.where(hidden_from, np.float32(-np.inf), scores))
+        scores = asked @ keys.transpose(0, 2, 1) * np.float32(config.score_scale)
+        seen = np.tile(self._sees(layer, tile, keys.shape[1]), (group, 1))
+        weights = softmax(np.where(seen, scores, np.float32(-np.inf)))
         mixed = (weights @ values).reshape(config.kv_heads, group, PAGE_TOKENS, config.head_dim)
         return mixed.transpose(2, 0, 1, 3).reshape(PAGE_TOKENS, -1)
 
+    def _sees(self, layer: int, tile: _Tile, tokens: int) -> NDArray[np.bool_]:
+        """Which tokens each of a tile's sixteen sees: [16, tokens]."""
+        places = tile.start + np.arange(PAGE_TOKENS)[:, None]
+        others = np.arange(tokens)
+        if not self._config.block.causal:
+            return np.broadcast_to(others < tile.seen, (PAGE_TOKENS, tokens))
+        window = self._config.window(layer)
+        nearest = others > places - window if window else True
+        return np.asarray((others <= places) & nearest)
+
     def _gather(self, store: Array, tile: _Tile) -> Array:
         rows = store[tile.pages].reshape(-1, self._config.kv_heads, self._config.head_dim)
-        rows[tile.start + tile.end :] = 0.0
+        rows[tile.seen :] = 0.0
         return np.ascontiguousarray(rows.transpose(1, 0, 2))
 
-    def _feed_forward(self, layer: _Layer, hidden: Array) -> Array:
-        normed = self._norm(hidden, layer.feed_forward_norm)
-        gate = _times(normed, layer.gate)
-        with np.errstate(over="ignore"):  # exp(-gate) may reach infinity; the quotient is 0 then
-            inner = gate / (1.0 + np.exp(-gate)) * _times(normed, layer.up)
-        return _times(inner.astype(np.float32, copy=False), layer.down)
+    def _feed_forward(self, block: str, normed: Array) -> Array:
+        activate = ACTIVATIONS[self._config.block.activation]
+        if self._config.block.gated:
+            inner = activate(self._times(normed, f"{block}ffn_gate"))
+            inner = inner * self._times(normed, f"{block}ffn_up")
+        else:
+            inner = activate(self._times(normed, f"{block}ffn_up"))
+        return self._times(inner, f"{block}ffn_down")
 
-    def _logits(self, hidden: Array, tiles: list[_Tile], wanted: NDArray[np.int32]) -> Array:
-        place = {
-            tile.row + offset: (number, tile.first + offset)
-            for number, tile in enumerate(tiles)
-            for offset in range(tile.end - tile.first)
-        }
-        logits = np.empty((len(wanted), self._config.vocabulary), np.float32)
-        for number, row in enumerate(wanted.tolist()):
-            logits[number] = self._head @ self._norm(hidden[place[row]], self._output_norm)
-        return logits
+    def _norm(self, rows: Array, name: str) -> Array:
+        weight, epsilon = self._weights[f"{name}.weight"], self._config.norm_epsilon
+        if self._config.block.norm == "rms":
+            return rms_norm(rows, weight, epsilon)
+        return layer_norm(rows, weight, self._weights[f"{name}.bias"], epsilon)
 
-    def _norm(self, rows: Array, weight: Array) -> Array:
-        """RMSNorm (Zhang and Sennrich 2019) over the last axis."""
-        mean = np.mean(rows * rows, axis=-1, keepdims=True)
-        normed: Array = rows / np.sqrt(mean + np.float32(self._config.rms_eps)) * weight
-        return normed
+    def _times(self, rows: Array, name: str) -> Array:
+        """rows [tiles, 16, in] times a matrix [out, in], tile by tile, and its bias if any."""
+        matrix = self._weights[f"{name}.weight"]
+        product = np.empty((*rows.shape[:-1], matrix.shape[0]), np.float32)
+        for tile, out in zip(rows, product, strict=True):
+            np.matmul(tile, matrix.T, out=out)
+        bias = self._weights.get(f"{name}.bias")
+        return product if bias is None else product + bias
 
-    def _rotation(self, tile: _Tile) -> tuple[Array, Array]:
-        """Cosine and sine [16, 1, rope_dim / 2] for a tile's places."""
-        places = tile.start + np.arange(PAGE_TOKENS)
-        angles = places[:, None, None] * self._frequencies
-        return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
-
-    def _rotate(self, heads: Array, cosine: Array, sine: Array) -> None:
-        """RoPE (Su et al. 2021) in place on [16, heads, head_dim]: elements 2i, 2i+1 are a pair."""
-        even = heads[..., 0 : self._config.rope_dim : 2].copy()
-        odd = heads[..., 1 : self._config.rope_dim : 2].copy()
-        heads[..., 0 : self._config.rope_dim : 2] = even * cosine - odd * sine
-        heads[..., 1 : self._config.rope_dim : 2] = even * sine + odd * cosine
-
-
-def _load_layer(model: Model, index: int) -> _Layer:
-    block = f"blk.{index}."
-    return _Layer(
-        attention_norm=model.float32(block + "attn_norm.weight"),
-        query=model.float32(block + "attn_q.weight"),
-        key=model.float32(block + "attn_k.weight"),
-        value=model.float32(block + "attn_v.weight"),
-        attention_output=model.float32(block + "attn_output.weight"),
-        feed_forward_norm=model.float32(block + "ffn_norm.weight"),
-        gate=model.float32(block + "ffn_gate.weight"),
-        up=model.float32(block + "ffn_up.weight"),
-        down=model.float32(block + "ffn_down.weight"),
-    )
+    def _tiles(self, batch: Batch) -> list[_Tile]:
+        tiles = []
+        row = 0
+        for span in batch.spans:
+            start, end = span.start, span.start + span.length
+            while start < end:
+                page, first = divmod(start, PAGE_TOKENS)
+                length = min(PAGE_TOKENS - first, end - start)
+                seen = start + length if self._config.block.causal else end
+                pages = span.pages[: -(-seen // PAGE_TOKENS)]
+                tiles.append(_Tile(pages, page, row, first, first + length, seen))
+                start += length
+                row += length
+        return tiles
 
 
-def _tiles(batch: Batch) -> list[_Tile]:
-    tiles = []
-    row = 0
-    for span in batch.spans:
-        start, end = span.start, span.start + span.length
-        while start < end:
-            page, first = divmod(start, PAGE_TOKENS)
-            length = min(PAGE_TOKENS - first, end - start)
-            tiles.append(_Tile(span.pages[: page + 1], row, first, first + length))
-            start += length
-            row += length
-    return tiles
-
-
-def _times(rows: Array, matrix: Array) -> Array:
-    """rows [tiles, 16, in] times matrix [out, in], tile by tile."""
-    product = np.empty((*rows.shape[:-1], matrix.shape[0]), np.float32)
-    for tile, out in zip(rows, product, strict=True):
-        np.matmul(tile, matrix.T, out=out)
-    return product
-
-
-def _softmax(scores: Array) -> Array:
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return np.asarray(weights / weights.sum(axis=-1, keepdims=True), np.float32)
+def _places(tiles: list[_Tile]) -> dict[int, tuple[int, int]]:
+    """Tile and slot of every row of the batch."""
+    return {
+        tile.row + offset: (number, tile.first + offset)
+        for number, tile in enumerate(tiles)
+        for offset in range(tile.end - tile.first)
+    }

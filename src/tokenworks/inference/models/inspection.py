@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tokenworks.inference.models.gguf import GGUF, read_gguf
-from tokenworks.inference.models.gguf_values import LazyArray, MetadataValue
+from tokenworks.inference.models.config import ModelConfig
+from tokenworks.inference.models.gguf_values import LazyArray
 from tokenworks.inference.models.kernel_input import embedding_form, matrix_form
-from tokenworks.inference.models.llama_config import ModelConfig, load_config
+from tokenworks.inference.models.model import Model, load_model
 from tokenworks.inference.models.tensors import TensorInfo, TensorType
 
-TensorClass = Literal["embedding", "output", "attention", "feed forward", "norm", "other"]
+TensorClass = Literal[
+    "embedding", "positions", "output", "attention", "feed forward", "norm", "bias", "other"
+]
 _LONGEST_VALUE = 80
 
 
@@ -53,27 +55,33 @@ def inspect_file(path: Path, *, id: str, licence: str | None = None) -> Inspecti
 
     Raises ModelFileError for a file that Tokenworks cannot run, naming why.
     """
-    gguf = read_gguf(path)
+    model = load_model(path)
     try:
-        config = load_config(gguf)
-        stated = gguf.metadata.get("general.license")
+        stated = model.metadata.get("general.license")
         return Inspection(
             id=id,
             path=path,
-            file_bytes=path.stat().st_size,
+            file_bytes=_size(path),
             licence=licence or (stated if isinstance(stated, str) else None),
-            config=config,
-            groups=_groups(gguf, tied=config.tied_embedding),
-            metadata={key: _shown(value) for key, value in gguf.metadata.items()},
+            config=model.config,
+            groups=_groups(model),
+            metadata={key: _shown(value) for key, value in model.metadata.items()},
         )
     finally:
-        gguf.close()
+        model.close()
 
 
-def _groups(gguf: GGUF, *, tied: bool) -> tuple[TensorGroup, ...]:
+def _size(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _groups(model: Model) -> tuple[TensorGroup, ...]:
     sums: dict[tuple[TensorClass, TensorType, str], tuple[int, int, int]] = {}
-    for info in gguf.tensors.values():
-        tensor_class = _tensor_class(info.name)
+    tied = model.config.tied_embedding
+    for name, info in model.tensors.items():
+        tensor_class = _tensor_class(name)
         key = (tensor_class, info.type, _runs_as(info, tensor_class, tied=tied))
         tensors, weights, nbytes = sums.get(key, (0, 0, 0))
         here = info.nbytes // info.type.block_bytes * info.type.block_weights
@@ -83,7 +91,7 @@ def _groups(gguf: GGUF, *, tied: bool) -> tuple[TensorGroup, ...]:
 
 
 def _runs_as(info: TensorInfo, tensor_class: TensorClass, *, tied: bool) -> str:
-    if len(info.shape) == 1:
+    if len(info.shape) == 1 or tensor_class == "positions":
         return "F32, exact"
     matrix = matrix_form(info.type, info.shape[-1])
     if tensor_class != "embedding":
@@ -96,16 +104,20 @@ def _tensor_class(name: str) -> TensorClass:
     part = name.split(".")[-2] if "." in name else name
     if part.endswith("norm"):
         return "norm"
+    if name.endswith(".bias"):
+        return "bias"
     if part.startswith("attn"):
         return "attention"
     if part.startswith("ffn"):
         return "feed forward"
     if part == "token_embd":
         return "embedding"
+    if part in ("position_embd", "token_types"):
+        return "positions"
     return "output" if part == "output" else "other"
 
 
-def _shown(value: MetadataValue) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, LazyArray):
         return f"{len(value)} × {value.type.name.lower()}"
     text = str(value).replace("\n", "⏎")

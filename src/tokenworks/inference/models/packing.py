@@ -1,12 +1,12 @@
 """The bytes of a model's weights in the layout of the native kernels (kernels/layout.h)."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 
 from tokenworks.inference.models.footprint import Footprint
-from tokenworks.inference.models.gguf import read_gguf
 from tokenworks.inference.models.kernel_input import matrix_type
-from tokenworks.inference.models.llama_config import load_config
+from tokenworks.inference.models.model import load_model
 from tokenworks.inference.models.tensors import TensorInfo, TensorType
 
 _PANEL_ROWS = 16
@@ -18,11 +18,11 @@ _ALIGNMENT = 64
 
 def footprint_of(path: Path) -> Footprint:
     """Read a model file's header. Raises ModelFileError for a file that cannot be run."""
-    gguf = read_gguf(path)
+    model = load_model(path)
     try:
-        config = load_config(gguf)
+        config = model.config
         return Footprint(
-            packed_bytes=packed_bytes(gguf.tensors.values(), tied=config.tied_embedding),
+            packed_bytes=packed_bytes(model.tensors, tied=config.tied_embedding),
             layers=config.layers,
             kv_heads=config.kv_heads,
             head_dim=config.head_dim,
@@ -30,25 +30,25 @@ def footprint_of(path: Path) -> Footprint:
             context_length=config.context_length,
         )
     finally:
-        gguf.close()
+        model.close()
 
 
-def packed_bytes(tensors: Iterable[TensorInfo], *, tied: bool) -> int:
+def packed_bytes(tensors: Mapping[str, TensorInfo], *, tied: bool) -> int:
     """Bytes of all weights in the kernels' layout, each tensor rounded up to 64.
 
-    The embedding is packed only where it is the output head too (`tied`).
+    `tensors` go by GGUF's names. The embedding is packed only where it is the output head too
+    (`tied`); token types are added to the positions.
     """
-    total = 0
-    for info in tensors:
-        if info.name == "rope_freqs.weight" or (info.name == "token_embd.weight" and not tied):
-            continue
-        total += -(-_packed(info) // _ALIGNMENT) * _ALIGNMENT
-    return total
+    left_out = {"rope_freqs.weight", "token_types.weight"}
+    if not tied:
+        left_out.add("token_embd.weight")
+    packed = (_packed(name, info) for name, info in tensors.items() if name not in left_out)
+    return sum(-(-size // _ALIGNMENT) * _ALIGNMENT for size in packed)
 
 
-def _packed(info: TensorInfo) -> int:
-    if len(info.shape) == 1:
-        return 4 * info.shape[0]
+def _packed(name: str, info: TensorInfo) -> int:
+    if len(info.shape) == 1 or name == "position_embd.weight":
+        return 4 * prod(info.shape)
     rows, inputs = info.shape
     panels = -(-rows // _PANEL_ROWS)
     if matrix_type(info.type) in (TensorType.Q4_0, TensorType.Q4_1):

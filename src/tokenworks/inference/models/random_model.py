@@ -1,12 +1,15 @@
-"""Writes small Llama files with random weights: real files for tests, benchmarks and trials."""
+"""Writes small GGUF files with random weights: real files for tests, benchmarks and trials."""
 
+import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from tokenworks.inference.models.architectures.description import Architecture
+from tokenworks.inference.models.config import VECTOR_TYPES, ModelConfig, expected_tensors
 from tokenworks.inference.models.gguf_writer import EncodedTensor, Writable, write_gguf
-from tokenworks.inference.models.llama_config import ModelConfig, expected_tensors
 from tokenworks.inference.models.quantisation import quantise
 from tokenworks.inference.models.tensors import TensorType
 
@@ -21,14 +24,46 @@ TINY_CONFIG = ModelConfig(
     feed_forward=96,
     vocabulary=320,
     context_length=512,
-    rms_eps=1e-5,
+    norm_epsilon=1e-5,
     rope_theta=10_000.0,
     rope_dim=16,
+    rope_interleaved=True,
     tied_embedding=True,
 )
 
 
-def write_random_llama(
+def tiny_config(architecture: Architecture) -> ModelConfig:
+    """A tiny model of a family that GGUF knows."""
+    config = replace(
+        TINY_CONFIG,
+        name=f"tiny {architecture.name}",
+        architecture=architecture.name,
+        block=architecture.block,
+        rope_interleaved=architecture.interleaved_in_gguf,
+    )
+    if architecture.name == "gemma3":
+        config = replace(
+            config,
+            layers=7,
+            windows=tuple(0 if layer == 5 else 24 for layer in range(7)),
+            window_rope_theta=10_000.0,
+            rope_theta=1e6,
+            embedding_scale=math.sqrt(config.hidden),
+            query_scale=1.0 / math.sqrt(config.head_dim),
+        )
+    if config.is_encoder:
+        config = replace(
+            config,
+            kv_heads=config.heads,
+            tied_embedding=False,
+            rope_dim=0,
+            position_rows=config.context_length,
+            token_types=2,
+        )
+    return config
+
+
+def write_random_model(
     path: Path,
     config: ModelConfig = TINY_CONFIG,
     *,
@@ -51,6 +86,8 @@ def write_random_llama(
 
 def config_metadata(config: ModelConfig) -> dict[str, Writable]:
     """The GGUF metadata that `load_config` reads back as this configuration."""
+    rms = "_rms" if config.block.norm == "rms" else ""
+    norm_epsilon = f"attention.layer_norm{rms}_epsilon"
     values: dict[str, Writable] = {
         "block_count": config.layers,
         "embedding_length": config.hidden,
@@ -61,10 +98,12 @@ def config_metadata(config: ModelConfig) -> dict[str, Writable]:
         "feed_forward_length": config.feed_forward,
         "vocab_size": config.vocabulary,
         "context_length": config.context_length,
-        "attention.layer_norm_rms_epsilon": config.rms_eps,
-        "rope.freq_base": config.rope_theta,
-        "rope.dimension_count": config.rope_dim,
+        norm_epsilon: config.norm_epsilon,
     }
+    if config.block.positions == "rotary":
+        values |= {"rope.freq_base": config.rope_theta, "rope.dimension_count": config.rope_dim}
+    if config.windows:
+        values["attention.sliding_window"] = max(config.windows)
     if config.rope_scale != 1.0:
         values |= {"rope.scaling.type": "linear", "rope.scaling.factor": config.rope_scale}
     general: dict[str, Writable] = {
@@ -78,9 +117,13 @@ def _tensors(
     config: ModelConfig, type: TensorType, embedding_type: TensorType, seed: int
 ) -> Iterator[EncodedTensor]:
     random = np.random.default_rng(seed)
-    for name, shape, _ in expected_tensors(config):
-        if len(shape) == 1:  # norms, and the factors of rope_freqs
+    for name, shape, types in expected_tensors(config):
+        if name.endswith(".bias"):
+            stored, values = TensorType.F32, random.normal(0, 0.2, shape)
+        elif len(shape) == 1:  # norms, and the factors of rope_freqs
             stored, values = TensorType.F32, random.uniform(0.8, 1.25, shape)
+        elif types == VECTOR_TYPES:  # learned positions
+            stored, values = TensorType.F32, random.normal(0, shape[-1] ** -0.5, shape)
         else:
             stored = embedding_type if name in ("token_embd.weight", "output.weight") else type
             values = random.normal(0, shape[-1] ** -0.5, shape)

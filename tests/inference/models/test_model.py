@@ -1,4 +1,4 @@
-"""Loading a Llama: the configuration and the tensors are held to each other."""
+"""Loading a GGUF model: the configuration and the tensors are held to each other."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,18 +8,20 @@ import numpy as np
 import pytest
 
 from tokenworks.errors import ModelFileError
+from tokenworks.inference.models.architectures.registry import ARCHITECTURES
+from tokenworks.inference.models.config import ModelConfig, expected_tensors
 from tokenworks.inference.models.gguf_writer import EncodedTensor, Writable, write_gguf
-from tokenworks.inference.models.llama import Model, load_model
-from tokenworks.inference.models.llama_config import ModelConfig, expected_tensors
+from tokenworks.inference.models.model import Model, load_model
 from tokenworks.inference.models.quantisation import ENCODED, quantise
-from tokenworks.inference.models.random_llama import (
+from tokenworks.inference.models.random_model import (
     TINY_CONFIG,
     config_metadata,
-    write_random_llama,
+    tiny_config,
+    write_random_model,
 )
 from tokenworks.inference.models.tensors import TensorType
 
-CONFIG = replace(TINY_CONFIG, rms_eps=2.0**-16)
+CONFIG = replace(TINY_CONFIG, norm_epsilon=2.0**-16)
 Change = Callable[[dict[str, Writable], dict[str, EncodedTensor]], object]
 
 
@@ -42,12 +44,20 @@ def load(folder: Path, change: Change, config: ModelConfig = CONFIG) -> Model:
         CONFIG,
         replace(CONFIG, tied_embedding=False, has_rope_factors=True),
         replace(CONFIG, head_dim=32, rope_dim=8, rope_scale=4.0, kv_heads=1),
+        *(tiny_config(family) for family in ARCHITECTURES if family.gguf),
     ],
+    ids=lambda config: config.name,
 )
 def test_a_configuration_reads_back_as_it_was_written(tmp_path: Path, config: ModelConfig) -> None:
-    write_random_llama(tmp_path / "m.gguf", config)
+    write_random_model(tmp_path / "m.gguf", config)
 
-    assert load_model(tmp_path / "m.gguf").config == config
+    read = load_model(tmp_path / "m.gguf").config
+
+    assert replace(read, norm_epsilon=0, query_scale=0) == replace(
+        config, norm_epsilon=0, query_scale=0
+    )
+    assert read.norm_epsilon == pytest.approx(config.norm_epsilon)
+    assert read.score_scale == pytest.approx(config.score_scale)
 
 
 def test_optional_metadata_has_the_formats_defaults(tmp_path: Path) -> None:
@@ -64,7 +74,7 @@ def test_optional_metadata_has_the_formats_defaults(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("type", ENCODED, ids=lambda type: type.name)
 def test_weights_come_decoded_or_as_they_are(tmp_path: Path, type: TensorType) -> None:
-    write_random_llama(tmp_path / "m.gguf", type=type, seed=7)
+    write_random_model(tmp_path / "m.gguf", type=type, seed=7)
     model = load_model(tmp_path / "m.gguf")
 
     stored, shape, raw = model.tensor("blk.1.ffn_down.weight")
@@ -149,8 +159,13 @@ WRONG: dict[str, tuple[Change, str]] = {
     ),
     "bias": (
         set_tensor(zeros("blk.0.attn_q.bias", (64,))),
-        "'blk.0.attn_q.bias' is not part of a supported Llama model",
+        "'blk.0.attn_k.bias' is missing",
     ),
+    "stranger": (
+        set_tensor(zeros("blk.0.attn_sinks.weight", (4,))),
+        "'blk.0.attn_sinks.weight' is not part of a supported llama model",
+    ),
+    "capped scores": (set_key("llama.attn_logit_softcapping", 50.0), "capping of attention"),
 }
 
 
@@ -164,4 +179,4 @@ def test_the_architecture_error_names_what_is_supported(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError) as refusal:
         load(tmp_path, set_key("general.architecture", "mamba"))
 
-    assert refusal.value.hint == "supported architectures: llama"
+    assert refusal.value.hint == "supported architectures: llama, qwen2, qwen3, gemma3, bert"

@@ -1,0 +1,387 @@
+#include "transformer.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <new>
+#include <stdexcept>
+
+#include "run.h"
+
+namespace tokenworks {
+
+namespace {
+
+constexpr int kRowBlock = 32;    // rows whose gate and up products stay in a core's cache
+constexpr int kTogetherFrom = 3;  // fewer rows are normalised by every thread for itself: cheaper than a barrier
+
+int round_up(int x, int multiple) { return (x + multiple - 1) / multiple * multiple; }
+
+}  // namespace
+
+Transformer::Slot Transformer::slot_of(const Run& run, int row) {
+    const SpanView& span = run.spans[size_t(run.span_of_row[size_t(row)])];
+    const int position = run.position(row);
+    return {span.pages[position / kPageTokens], position % kPageTokens};
+}
+
+Transformer::Transformer(const Kernels& kernels, int threads, Shape shape)
+    : kernels_(kernels),
+      shape_(std::move(shape)),
+      hidden_stride_(round_up(shape_.hidden, kPanelRows)),
+      team_(threads),
+      crew_(threads),
+      layers_(size_t(shape_.layers)),
+      scratch_(std::make_unique<Scratch>()) {
+    if (shape_.head_dim % kPanelRows != 0) throw std::invalid_argument("head_dim is not a multiple of 16");
+    if (shape_.heads % shape_.kv_heads != 0) throw std::invalid_argument("heads is not a multiple of kv_heads");
+    if (2 * shape_.pairs() > shape_.head_dim) throw std::invalid_argument("more rotated dimensions than head_dim");
+    if (!shape_.windows.empty())
+        for (size_t i = 0; i < layers_.size(); ++i) layers_[i].window = shape_.windows.at(i);
+    if (shape_.window_frequencies.empty()) shape_.window_frequencies = shape_.inverse_frequencies;
+    scratch_->cursors = std::vector<Cursor>(size_t(shape_.layers + 1) * kOperations);
+    scratch_->own_normalised.resize(size_t(threads));
+    scratch_->own_attention.resize(size_t(threads));
+    scratch_->own_x.resize(size_t(threads));
+    scratch_->block.resize(size_t(threads));
+    scratch_->scores.resize(size_t(threads));
+}
+
+Transformer::~Transformer() {
+    if (kv_) munmap(kv_, kv_bytes_);
+}
+
+size_t Transformer::page_bytes() const {
+    return size_t(shape_.layers) * shape_.kv_heads * 2 * kPageTokens * shape_.head_dim * sizeof(uint16_t);
+}
+
+void Transformer::allocate(int pages) {
+    if (kv_) throw std::logic_error("pages are allocated already");
+    kv_bytes_ = std::max<size_t>(1, page_bytes() * size_t(pages));
+    void* p = mmap(nullptr, kv_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) throw std::bad_alloc();
+    kv_ = static_cast<uint16_t*>(p);
+    pages_ = pages;
+}
+
+KeyValues Transformer::key_values(int layer) const {
+    const size_t stride = page_bytes() / sizeof(uint16_t) / size_t(shape_.layers);
+    return {kv_ + stride * size_t(pages_) * size_t(layer), stride, shape_.head_dim};
+}
+
+void Transformer::norm(const float* x, const NormWeights& weights, float* y) const {
+    if (weights.bias)
+        kernels_.layer_norm(x, weights.weight, weights.bias, shape_.norm_epsilon, shape_.hidden, y);
+    else
+        kernels_.rms_norm(x, weights.weight, shape_.norm_epsilon, shape_.hidden, y);
+}
+
+// The residual's first value, in each thread's own rows.
+void Transformer::embed(const Run& run, int thread) const {
+    const size_t bytes = row_bytes(embedding_source_, shape_.hidden);
+    const Inputs& in = run.inputs[size_t(thread)];
+    const bool shared = in.x == run.x;
+    for (int row = shared ? thread : 0; row < run.rows; row += shared ? run.threads : 1) {
+        float* x = in.x + size_t(row) * hidden_stride_;
+        decode_row(embedding_source_, embedding_ + bytes * size_t(run.tokens[row]), shape_.hidden, x);
+        if (shape_.embedding_scale != 1.0f)
+            for (int i = 0; i < shape_.hidden; ++i) x[i] *= shape_.embedding_scale;
+        if (shape_.positions > 0) {
+            kernels_.add_to(x, positions_ + size_t(run.position(row)) * shape_.hidden, shape_.hidden);
+            norm(x, embedding_norm_, x);
+        }
+    }
+}
+
+// By which angles each row is rotated.
+void Transformer::turn(const Run& run, int thread) const {
+    const size_t pairs = size_t(shape_.pairs());
+    auto fill = [&](const Angles& angles, const std::vector<float>& frequencies, int row) {
+        for (size_t i = 0; i < pairs; ++i) {
+            const double angle = double(run.position(row)) * double(frequencies[i]);
+            angles.cosine[size_t(row) * pairs + i] = float(std::cos(angle));
+            angles.sine[size_t(row) * pairs + i] = float(std::sin(angle));
+        }
+    };
+    for (int row = thread; row < run.rows; row += run.threads) {
+        fill(run.angles, shape_.inverse_frequencies, row);
+        if (!shape_.windows.empty()) fill(run.window_angles, shape_.window_frequencies, row);
+    }
+}
+
+// What a branch reads: the residual, normalised unless that comes after.
+void Transformer::prepare(const float* x, const NormWeights& weights, int rows, const Inputs& in) const {
+    for (int row = in.first; row < rows; row += in.step) {
+        const Activations out = in.normalised.from_row(row);
+        const float* from = x + size_t(row) * hidden_stride_;
+        if (weights.weight)
+            norm(from, weights, out.floats);
+        else
+            std::memcpy(out.floats, from, size_t(shape_.hidden) * sizeof(float));
+        if (shape_.hidden % kGroup == 0) kernels_.quantise(out.floats, shape_.hidden, out);
+    }
+}
+
+// A branch's result joins the residual.
+void Transformer::absorb(const Run& run, const Inputs& in, const NormWeights& weights, const float* bias) const {
+    const int size = shape_.hidden;
+    for (int row = in.first; row < run.rows; row += in.step) {
+        float* x = in.x + size_t(row) * hidden_stride_;
+        float* branch = in.normalised.from_row(row).floats;  // free until the next `prepare`
+        std::memcpy(branch, run.branch + size_t(row) * hidden_stride_, size_t(size) * sizeof(float));
+        if (bias) kernels_.add_to(branch, bias, size);
+        if (shape_.norms == NormPlace::around) norm(branch, weights, branch);
+        kernels_.add_to(x, branch, size);
+        if (shape_.norms == NormPlace::after) norm(x, weights, x);
+    }
+}
+
+void Transformer::quantise_attention(const Run& run, const Inputs& in) const {
+    const int size = shape_.queries();
+    if (size % kGroup != 0) return;  // the product is bf16 then and reads floats
+    for (int row = in.first; row < run.rows; row += in.step)
+        kernels_.quantise(in.attention.floats + size_t(row) * size, size, in.attention.from_row(row));
+}
+
+// One head of one row's queries or keys, after its product and bias: its norm if it has one, then its rotation.
+void Transformer::finish_head(const Run& run, const Layer& layer, const float* norm, int row, float* x) const {
+    const int pairs = shape_.pairs();
+    const Angles& angles = layer.window > 0 ? run.window_angles : run.angles;
+    if (norm) kernels_.rms_norm(x, norm, shape_.norm_epsilon, shape_.head_dim, x);
+    kernels_.rotate(x, angles.cosine + size_t(row) * pairs, angles.sine + size_t(row) * pairs, pairs);
+}
+
+void Transformer::project_query(const Run& run, const Layer& layer, const Activations& in, int head) const {
+    const int size = shape_.head_dim, panels = size / kPanelRows;
+    const size_t stride = size_t(shape_.queries());
+    float* out = run.query + size_t(head) * size;
+    kernels_.product(layer.query, head * panels, (head + 1) * panels, in, run.rows, out, stride, false);
+    for (int row = 0; row < run.rows; ++row) {
+        float* query = out + size_t(row) * stride;
+        if (layer.query_bias) kernels_.add_to(query, layer.query_bias + head * size, size);
+        finish_head(run, layer, layer.query_norm, row, query);
+        for (int i = 0; i < size; ++i) query[i] *= shape_.query_scale;
+    }
+}
+
+void Transformer::project_key(const Run& run, int index, const Activations& in, int head, int thread) const {
+    const int size = shape_.head_dim, panels = size / kPanelRows;
+    const Layer& layer = layers_[size_t(index)];
+    const KeyValues kv = key_values(index);
+    float* block = run.scratch.block[size_t(thread)].data();
+    for (int first = 0; first < run.rows; first += kRowBlock) {
+        const int count = std::min(kRowBlock, run.rows - first);
+        kernels_.product(layer.key, head * panels, (head + 1) * panels, in.from_row(first), count, block, size_t(size),
+                         false);
+        for (int i = 0; i < count; ++i) {
+            float* key = block + size_t(i) * size;
+            if (layer.key_bias) kernels_.add_to(key, layer.key_bias + head * size, size);
+            finish_head(run, layer, layer.key_norm, first + i, key);
+            const Slot slot = slot_of(run, first + i);
+            uint16_t* out = kv.keys(slot.page, head) + slot.offset;
+            uint16_t half[kPanelRows];
+            for (int d = 0; d < size; d += kPanelRows) {
+                kernels_.to_half(key + d, half, kPanelRows);
+                for (int j = 0; j < kPanelRows; ++j) out[size_t(d + j) * kPageTokens] = half[j];
+            }
+        }
+    }
+}
+
+void Transformer::project_value(const Run& run, int index, const Activations& in, int panel, int thread) const {
+    const Layer& layer = layers_[size_t(index)];
+    const KeyValues kv = key_values(index);
+    const int size = shape_.head_dim, head = panel * kPanelRows / size, offset = panel * kPanelRows % size;
+    float* block = run.scratch.block[size_t(thread)].data();
+    for (int first = 0; first < run.rows; first += kRowBlock) {
+        const int count = std::min(kRowBlock, run.rows - first);
+        kernels_.product(layer.value, panel, panel + 1, in.from_row(first), count, block, kPanelRows, false);
+        for (int i = 0; i < count; ++i) {
+            if (layer.value_bias) kernels_.add_to(block + i * kPanelRows, layer.value_bias + panel * kPanelRows, kPanelRows);
+            const Slot slot = slot_of(run, first + i);
+            uint16_t* out = kv.values(slot.page, head) + size_t(slot.offset) * size + offset;
+            kernels_.to_half(block + i * kPanelRows, out, kPanelRows);
+        }
+    }
+}
+
+// A task is up to kQueryTile (row, query head) pairs of one span and KV head.
+void Transformer::attend(const Run& run, int index, int task, int thread) const {
+    const auto& begins = run.attention_begin;
+    const size_t of_span = size_t(std::upper_bound(begins.begin(), begins.end(), task) - begins.begin()) - 1;
+    const SpanView& span = run.spans[of_span];
+    const int group = shape_.heads / shape_.kv_heads, size = shape_.head_dim;
+    const int tiles = (span.length * group + kQueryTile - 1) / kQueryTile;
+    const int local = task - begins[of_span], kv_head = local / tiles, first = local % tiles * kQueryTile;
+    const int count = std::min(kQueryTile, span.length * group - first);
+
+    Query queries[kQueryTile];
+    for (int i = 0; i < count; ++i) {
+        const int row = (first + i) / group, head = kv_head * group + (first + i) % group;
+        const size_t at = (size_t(span.row + row) * shape_.heads + head) * size;
+        const int position = span.start + row, window = layers_[size_t(index)].window;
+        queries[i] = {run.query + at, run.inputs[0].attention.floats + at,
+                      window > 0 ? std::max(0, position + 1 - window) : 0,
+                      shape_.causal ? position : span.start + span.length - 1};
+    }
+    kernels_.attend(queries, count, key_values(index), kv_head, span.pages, run.scratch.scores[size_t(thread)].data());
+}
+
+// A task is 32 features: two panels of gate and up, activated and quantised in place.
+void Transformer::feed_forward(const Run& run, const Layer& layer, const Activations& in, int task, int thread) const {
+    float* gate = run.scratch.block[size_t(thread)].data();
+    float* up = shape_.gated ? gate + kRowBlock * kGroup : gate;
+    const int begin = 2 * task, end = std::min(begin + 2, layer.up.panels()), feature = task * kGroup;
+    const int width = (end - begin) * kPanelRows, within = std::min(width, shape_.feed_forward - feature);
+    for (int first = 0; first < run.rows; first += kRowBlock) {
+        const int count = std::min(kRowBlock, run.rows - first);
+        if (shape_.gated) kernels_.product(layer.gate, begin, end, in.from_row(first), count, gate, kGroup, false);
+        kernels_.product(layer.up, begin, end, in.from_row(first), count, up, kGroup, false);
+        for (int i = 0; i < count; ++i) {
+            float *g = gate + i * kGroup, *u = up + i * kGroup;
+            if (layer.up_bias) kernels_.add_to(u, layer.up_bias + feature, within);
+            if (layer.gate_bias) kernels_.add_to(g, layer.gate_bias + feature, within);
+            kernels_.activate(shape_.activation, g, shape_.gated ? u : nullptr, width);
+            const Activations out = run.feed_forward.from_row(first + i);
+            if (layer.down.format == Format::bf16)
+                std::memcpy(out.floats + feature, g, size_t(width) * sizeof(float));
+            else
+                kernels_.quantise(g, kGroup, out.from_group(task));
+        }
+    }
+}
+
+void Transformer::add_product(const Run& run, const Matrix& matrix, const Activations& in, Cursor& cursor) const {
+    float* to = run.branch ? run.branch : run.x;
+    run.share(cursor, matrix.panels(), run.chunk(matrix.panels()), [&](int begin, int end) {
+        float* out = to + size_t(begin) * kPanelRows;
+        kernels_.product(matrix, begin, end, in, run.rows, out, size_t(hidden_stride_), !run.branch);
+    });
+}
+
+void Transformer::layer(const Run& run, int index, int thread) const {
+    const Layer& layer = layers_[size_t(index)];
+    const Inputs& in = run.inputs[size_t(thread)];
+
+    prepare(in.x, layer.before_attention, run.rows, in);
+    if (run.together) team_.barrier();
+    const int keys = shape_.heads, values = keys + shape_.kv_heads;
+    run.share(run.cursor(index, 0), values + layer.value.panels(), 1, [&](int task, int) {
+        if (task < keys)
+            project_query(run, layer, in.normalised, task);
+        else if (task < values)
+            project_key(run, index, in.normalised, task - keys, thread);
+        else
+            project_value(run, index, in.normalised, task - values, thread);
+    });
+    team_.barrier();
+    run.share(run.cursor(index, 1), run.attention_begin.back(), 1,
+              [&](int task, int) { attend(run, index, task, thread); });
+    team_.barrier();
+    quantise_attention(run, in);
+    if (run.together) team_.barrier();
+    add_product(run, layer.output, in.attention, run.cursor(index, 2));
+    team_.barrier();
+    if (run.branch) absorb(run, in, layer.after_attention, layer.output_bias);
+
+    prepare(in.x, layer.before_feed_forward, run.rows, in);
+    if (run.together) team_.barrier();
+    const int tasks = (layer.up.panels() + 1) / 2;
+    run.share(run.cursor(index, 3), tasks, run.chunk(tasks), [&](int begin, int end) {
+        for (int task = begin; task < end; ++task) feed_forward(run, layer, in.normalised, task, thread);
+    });
+    team_.barrier();
+    add_product(run, layer.down, run.feed_forward, run.cursor(index, 4));
+    team_.barrier();
+    if (run.branch) absorb(run, in, layer.after_feed_forward, layer.down_bias);
+}
+
+void Transformer::head(const Run& run, int thread) const {
+    const size_t stride = size_t(hidden_stride_);
+    const Inputs& in = run.inputs[size_t(thread)];
+    if (run.branch && run.together) team_.barrier();  // others' rows are read below
+    for (int i = thread; i < run.wanted; i += run.threads)
+        std::memcpy(run.chosen + i * stride, in.x + size_t(run.wanted_rows[i]) * stride, stride * sizeof(float));
+    team_.barrier();
+    prepare(run.chosen, final_norm_, run.wanted, in);
+    if (run.encode) {
+        for (int i = in.first; i < run.wanted && (run.together || thread == 0); i += in.step)
+            std::memcpy(run.out + size_t(i) * shape_.hidden, in.normalised.from_row(i).floats,
+                        size_t(shape_.hidden) * sizeof(float));
+        return;
+    }
+    if (run.together) team_.barrier();
+    run.share(run.cursor(shape_.layers, 0), head_.panels(), run.chunk(head_.panels()), [&](int begin, int end) {
+        float* out = run.out + size_t(begin) * kPanelRows;
+        kernels_.product(head_, begin, end, in.normalised, run.wanted, out, size_t(logit_stride()), false);
+    });
+}
+
+bool Transformer::branches() const {
+    const Layer& first = layers_.front();
+    return shape_.norms != NormPlace::before || first.output_bias || first.down_bias;
+}
+
+void Transformer::forward(const int32_t* tokens, int rows, const std::vector<SpanView>& spans,
+                          const int32_t* wanted_rows, int wanted, bool encode, float* out) {
+    Scratch& scratch = *scratch_;
+    const int queries = shape_.queries();
+    const size_t turns = size_t(rows) * size_t(shape_.pairs());
+    auto floats = [](std::vector<float>& buffer, size_t count) {
+        if (buffer.size() < count) buffer.resize(count);
+        return buffer.data();
+    };
+    const size_t residual = size_t(rows) * hidden_stride_;
+    Run run{tokens, rows, spans, wanted_rows, wanted, encode, out, {}, {0},
+            floats(scratch.x, residual),
+            branches() ? floats(scratch.branch, residual) : nullptr,
+            floats(scratch.query, size_t(rows) * queries),
+            floats(scratch.chosen, size_t(wanted) * hidden_stride_),
+            {floats(scratch.cosine, turns), floats(scratch.sine, turns)},
+            {floats(scratch.window_cosine, turns), floats(scratch.window_sine, turns)},
+            scratch.feed_forward.reserve(rows, shape_.feed_forward, round_up(shape_.feed_forward, kGroup)),
+            {}, rows >= kTogetherFrom, crew_.threads(), scratch};
+
+    int most_tokens = 0;
+    for (size_t s = 0; s < spans.size(); ++s) {
+        const int pairs_of_span = spans[s].length * (shape_.heads / shape_.kv_heads);
+        const int tiles = (pairs_of_span + kQueryTile - 1) / kQueryTile;
+        run.attention_begin.push_back(run.attention_begin.back() + tiles * shape_.kv_heads);
+        run.span_of_row.insert(run.span_of_row.end(), size_t(spans[s].length), int(s));
+        most_tokens = std::max(most_tokens, spans[s].start + spans[s].length);
+    }
+    const Activations normalised = scratch.normalised.reserve(rows, shape_.hidden, hidden_stride_);
+    const Activations attention = scratch.attention.reserve(rows, queries, queries);
+    for (int thread = 0; thread < run.threads; ++thread) {
+        floats(scratch.scores[size_t(thread)], size_t(kQueryTile) * round_up(most_tokens, kPageTokens));
+        floats(scratch.block[size_t(thread)], size_t(kRowBlock) * std::max(2 * kGroup, shape_.head_dim));
+        if (run.together) {
+            run.inputs.push_back({normalised, attention, run.x, thread, run.threads});
+        } else {
+            Activations own = scratch.own_attention[size_t(thread)].reserve(rows, queries, 0);
+            own.floats = attention.floats;  // attention's result is everybody's, its int8 form our own
+            own.stride = attention.stride;
+            float* x = run.branch ? floats(scratch.own_x[size_t(thread)], residual) : run.x;
+            run.inputs.push_back({scratch.own_normalised[size_t(thread)].reserve(rows, shape_.hidden, hidden_stride_),
+                                  own, x, 0, 1});
+        }
+    }
+    for (Cursor& cursor : scratch.cursors) cursor.next.store(0, std::memory_order_relaxed);
+
+    const auto begin = std::chrono::steady_clock::now();
+    team_.run(run.threads, [&](int thread) {
+        embed(run, thread);
+        turn(run, thread);
+        team_.barrier();
+        for (int index = 0; index < shape_.layers; ++index) layer(run, index, thread);
+        if (wanted > 0) head(run, thread);
+    });
+    // While one thread is held up, all the others wait.
+    const auto taken = std::chrono::steady_clock::now() - begin;
+    crew_.record(run.threads > 1 ? double(team_.waited().count()) / (run.threads - 1) / double(taken.count()) : 0.0);
+}
+
+}  // namespace tokenworks

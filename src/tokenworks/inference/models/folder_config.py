@@ -1,0 +1,188 @@
+"""Reads a model's configuration from a Hugging Face folder, and which tensor is which."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from tokenworks.errors import ModelFileError
+from tokenworks.inference.models.architectures.description import Architecture
+from tokenworks.inference.models.architectures.reading import read_config
+from tokenworks.inference.models.architectures.registry import ARCHITECTURES, of_model_type
+from tokenworks.inference.models.architectures.values import Values
+from tokenworks.inference.models.architectures.windows import FULL, WINDOWED
+from tokenworks.inference.models.checks import check_tensors
+from tokenworks.inference.models.config import ModelConfig
+from tokenworks.inference.models.tensors import TensorInfo
+
+Json = Mapping[str, object]
+
+# GGUF's names of settings, and those of config.json, the first that is there.
+_KEYS: Final[dict[str, tuple[str, ...]]] = {
+    "block_count": ("num_hidden_layers",),
+    "embedding_length": ("hidden_size",),
+    "attention.head_count": ("num_attention_heads",),
+    "attention.head_count_kv": ("num_key_value_heads",),
+    "attention.key_length": ("head_dim",),
+    "feed_forward_length": ("intermediate_size",),
+    "context_length": ("max_position_embeddings",),
+    "attention.layer_norm_rms_epsilon": ("rms_norm_eps",),
+    "attention.layer_norm_epsilon": ("layer_norm_eps",),
+    "attention.sliding_window": ("sliding_window",),
+    "attention.sliding_window_pattern": ("sliding_window_pattern", "_sliding_window_pattern"),
+    "attention.bidirectional": ("use_bidirectional_attention", "is_decoder"),
+    "hidden_act": ("hidden_act", "hidden_activation"),
+    "tied_embedding": ("tie_word_embeddings",),
+    "expert_count": ("num_local_experts", "num_experts", "n_routed_experts"),
+    "quantization": ("quantization_config",),
+    "rope.freq_base": ("rope_theta",),
+    "rope.freq_base_swa": ("rope_local_base_freq",),
+    "rope.scaling.type": ("rope_type", "type"),
+    "rope.scaling.factor": ("factor",),
+    "rope.scaling.low_freq_factor": ("low_freq_factor",),
+    "rope.scaling.high_freq_factor": ("high_freq_factor",),
+    "rope.scaling.original_context_length": ("original_max_position_embeddings",),
+}
+# Where sentence-transformers keeps how an encoder's vectors are pooled, and GGUF's numbers for it.
+_POOLING_FILE: Final = "1_Pooling/config.json"
+_MOST_POOLING_BYTES: Final = 1 << 16
+_POOLINGS: Final = {
+    "pooling_mode_mean_tokens": 1,
+    "pooling_mode_cls_token": 2,
+    "pooling_mode_lasttoken": 3,
+}
+
+
+def load_folder_config(
+    path: Path, settings: Json, tensors: Mapping[str, TensorInfo]
+) -> tuple[ModelConfig, dict[str, str]]:
+    """The configuration, and the folder's name of each tensor by GGUF's name.
+
+    `settings` is config.json, `tensors` are the folder's by their own names. Raises ModelFileError,
+    naming what is missing, wrong or unsupported.
+    """
+    architecture = _architecture(path, settings)
+    names = _tensor_names(architecture, tensors)
+    values = Values(path, _lookup(path, architecture, settings))
+
+    def shape_of(name: str) -> tuple[int, ...] | None:
+        return tensors[names[name]].shape if name in names else None
+
+    config = read_config(architecture, values, name=path.name, shape_of=shape_of)
+    config = replace(config, norm_offset=architecture.folder_norm_offset)
+    if config.tied_embedding:
+        names.pop("output.weight", None)
+    check_tensors(path, {name: tensors[stored] for name, stored in names.items()}, config)
+    _check_strangers(path, architecture, tensors, names)
+    return config, names
+
+
+def _architecture(path: Path, settings: Json) -> Architecture:
+    name = settings.get("model_type")
+    architecture = of_model_type(name) if isinstance(name, str) else None
+    if architecture is None:
+        supported = ", ".join(sorted({type for a in ARCHITECTURES for type in a.model_types}))
+        raise ModelFileError(
+            f"Model folder '{path}': model_type {name!r} is not supported",
+            hint=f"supported: {supported}",
+        )
+    return architecture
+
+
+def _tensor_names(architecture: Architecture, tensors: Mapping[str, TensorInfo]) -> dict[str, str]:
+    """The folder's name of every tensor that the family knows, by GGUF's name."""
+    embedding = architecture.tensors["token_embd"]
+    root = next(
+        (root for root in architecture.roots if f"{root}{embedding}.weight" in tensors),
+        architecture.roots[0],
+    )
+    patterns = []
+    for ours, theirs in architecture.tensors.items():
+        stem = theirs[1:] if theirs.startswith("/") else root + theirs
+        numbered = re.escape(stem).replace(r"\{\}", r"(0|[1-9]\d*)")
+        patterns.append((re.compile(rf"{numbered}\.(weight|bias)"), ours))
+    names = {}
+    for name in tensors:
+        for pattern, ours in patterns:
+            if match := pattern.fullmatch(name):
+                *layer, kind = match.groups()
+                names[f"{ours.format(*layer)}.{kind}"] = name
+    return names
+
+
+def _check_strangers(
+    path: Path,
+    architecture: Architecture,
+    tensors: Mapping[str, TensorInfo],
+    names: Mapping[str, str],
+) -> None:
+    ignored = re.compile("|".join((r"lm_head\.weight", *architecture.ignored)))
+    known = set(names.values())
+    for name in tensors:
+        if name not in known and not ignored.fullmatch(name):
+            raise ModelFileError(
+                f"Model folder '{path}': tensor {name!r} is not part of a supported "
+                f"{architecture.name} model"
+            )
+
+
+def _lookup(
+    path: Path, architecture: Architecture, settings: Json
+) -> Callable[[str], tuple[str, object]]:
+    text = settings.get("text_config")  # a model that also sees: the part that speaks
+    own: Json = {**settings, **text} if isinstance(text, Mapping) else settings
+    own = {**architecture.folder_defaults, **own}
+    rope, rope_of_windows = _rope(own)
+    merged: Json = {**own, **rope}
+    pooling = _pooling(path)
+
+    def lookup(name: str) -> tuple[str, object]:
+        if name == "pooling_type":
+            return _POOLING_FILE, pooling
+        if name == "rope.dimension_count":
+            return "partial_rotary_factor", _rotated(merged)
+        if name == "rope.freq_base_swa" and "rope_theta" in rope_of_windows:
+            return "rope_parameters", rope_of_windows["rope_theta"]
+        keys = _KEYS.get(name, (name,))
+        key = next((key for key in keys if merged.get(key) is not None), keys[0])
+        return key, merged.get(key)
+
+    return lookup
+
+
+def _rope(settings: Json) -> tuple[Json, Json]:
+    """The settings of the rotation, of full layers and of those with a window: they were top-level
+    and `rope_scaling` once, and are `rope_parameters` since transformers 5."""
+    found = settings.get("rope_parameters") or settings.get("rope_scaling")
+    if not isinstance(found, Mapping):
+        return {}, {}
+    full, windowed = found.get(FULL), found.get(WINDOWED)
+    if isinstance(full, Mapping):
+        return full, windowed if isinstance(windowed, Mapping) else {}
+    return found, {}
+
+
+def _rotated(settings: Json) -> int | None:
+    part = settings.get("partial_rotary_factor")
+    if not isinstance(part, int | float) or part == 1:
+        return None
+    head_dim = settings.get("head_dim")
+    if not isinstance(head_dim, int):
+        hidden, heads = settings.get("hidden_size"), settings.get("num_attention_heads")
+        if not isinstance(hidden, int) or not isinstance(heads, int) or heads < 1:
+            return None  # these are missing or wrong, and said to be so
+        head_dim = hidden // heads
+    return int(head_dim * part)
+
+
+def _pooling(path: Path) -> int | None:
+    try:
+        with (path / _POOLING_FILE).open("rb") as file:
+            said = json.loads(file.read(_MOST_POOLING_BYTES))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(said, Mapping):
+        return None
+    return next((number for key, number in _POOLINGS.items() if said.get(key) is True), None)
