@@ -1,4 +1,4 @@
-"""What a model is made of: its sizes, how its blocks compute, and the tensors that follow from both.
+"""What a model is made of: its sizes, how its blocks compute, and the tensors that follow.
 
 Everything an executor must know of a model is here, whatever family or file it comes from. Names
 of tensors and settings are GGUF's.
@@ -129,7 +129,7 @@ def _outer_tensors(config: ModelConfig) -> Iterator[Expected]:
 
 
 def _block_tensors(config: ModelConfig) -> Iterator[Expected]:
-    block, hidden, inner = config.block, config.hidden, config.feed_forward
+    block, hidden = config.block, config.hidden
     queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
     for name in norm_names(config):
         yield from _norm(config, name)

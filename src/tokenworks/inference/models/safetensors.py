@@ -25,7 +25,7 @@ class Folder:
             size = int.from_bytes(mapped[:8].tobytes(), "little")
             header = json.loads(mapped[8 : 8 + size].tobytes())
             for name, info in header.items():
-                if name == "__metadata__":
+                if name == "__metadata__" or info["dtype"] not in _TYPES:
                     continue
                 a, b = info["data_offsets"]
                 self.tensors[name] = TensorInfo(

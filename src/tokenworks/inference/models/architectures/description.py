@@ -36,10 +36,11 @@ class Architecture:
 
     `gguf` is its `general.architecture` (empty: it shares another's), `interleaved_in_gguf` says
     that llama.cpp's converter reorders queries and keys for pairs (2i, 2i + 1). `model_types` are
-    what config.json may call it; `tensors` maps GGUF's stems to those of a folder, which stand behind
-    one of `roots`; `ignored` are patterns of tensors that are not part of the model proper.
-    `folder_defaults` are settings that config.json leaves out, by its names; `folder_norm_offset` is
-    what folders leave out of the weights of norms. `adjust` sets what this family computes in a way of its own.
+    what config.json may call it; `tensors` maps GGUF's stems to those of a folder, which stand
+    behind one of `roots`; `ignored` are patterns of tensors that are not part of the model proper.
+    `folder_defaults` are settings that config.json leaves out, by its names; `folder_norm_offset`
+    is what folders leave out of the weights of norms. `adjust` sets what this family computes in a
+    way of its own.
     """
 
     name: str

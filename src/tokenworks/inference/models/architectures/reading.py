@@ -147,7 +147,9 @@ def _with_rope(config: ModelConfig, values: Values, shape_of: ShapeOf) -> ModelC
 
 def _llama3_factors(values: Values, theta: float, rope_dim: int) -> tuple[float, ...]:
     """By how much each pair's frequency is divided: short waves not at all, long ones by `factor`,
-    those between by something between. Source: Llama 3.1's `apply_scaling` (meta-llama/llama-models).
+    those between by something between.
+
+    Source: Llama 3.1's `apply_scaling` (meta-llama/llama-models).
     """
     factor = values.number("rope.scaling.factor")
     low = values.number("rope.scaling.low_freq_factor")
