@@ -42,11 +42,11 @@ TEXT = DATA / "text" / "wikitext2_raw_test.txt"
 class Ours:
     """The engine as a worker runs it, in this process."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, isa: str = "auto") -> None:
         settings = EngineSettings(
             model_path=str(path), model_id="bench", threads=threads, max_batch_tokens=PROMPT
         )
-        executor = NativeExecutor(load_model(path), isa="auto", threads=threads, context_length=0)
+        executor = NativeExecutor(load_model(path), isa=isa, threads=threads, context_length=0)
         self.description = executor.description
         self._vocabulary = executor.vocabulary_size
         self._engine = Engine(executor, settings, MonotonicClock())

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +14,18 @@ from harness import PEERS
 
 VERSION = "0.3.36"
 SOURCE = PEERS / f"llama_cpp_python-{VERSION}"
-BIN = SOURCE / "vendor" / "llama.cpp" / "build" / "bin"
+LLAMA_CPP = SOURCE / "vendor" / "llama.cpp"
+BIN = LLAMA_CPP / "build" / "bin"
+AVX2_BIN = LLAMA_CPP / "build-avx2" / "bin"
 VENV_PYTHON = PEERS / "venv" / "bin" / "python"
 TOOLS = ("llama-bench", "llama-batched-bench", "llama-quantize")
+NATIVE = ("-DGGML_NATIVE=ON",)
+AVX2 = (
+    "-DGGML_NATIVE=OFF",
+    *(f"-DGGML_{extension}=ON" for extension in ("SSE42", "AVX", "AVX2", "BMI2", "FMA", "F16C")),
+)
 BUILD_OPTIONS = (
     "-DCMAKE_BUILD_TYPE=Release",
-    "-DGGML_NATIVE=ON",
     "-DBUILD_SHARED_LIBS=ON",
     "-DLLAMA_CURL=OFF",
     "-DLLAMA_OPENSSL=OFF",
@@ -45,19 +52,33 @@ def install() -> None:
         archive = PEERS / f"llama_cpp_python-{VERSION}.tar.gz"
         shutil.unpack_archive(archive, PEERS, filter="data")
         archive.unlink()
-    if all((BIN / tool).exists() for tool in TOOLS):
+    _build(BIN, NATIVE, TOOLS)
+
+
+def install_avx2() -> None:
+    """The same without AVX-512, whatever this machine has."""
+    install()
+    _build(AVX2_BIN, AVX2, ("llama-bench",))
+
+
+def _build(binaries: Path, options: Sequence[str], tools: Sequence[str]) -> None:
+    if all((binaries / tool).exists() for tool in tools):
         return
     path = f"{VENV_PYTHON.parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path}
-    build = BIN.parent
-    configure = ["cmake", "-S", build.parent, "-B", build, "-G", "Ninja", *BUILD_OPTIONS]
+    build = binaries.parent
+    configure = ["cmake", "-S", LLAMA_CPP, "-B", build, "-G", "Ninja", *BUILD_OPTIONS, *options]
     subprocess.run(configure, check=True, env=environment)
-    compile = ["cmake", "--build", build, "--target", *TOOLS]
+    compile = ["cmake", "--build", build, "--target", *tools]
     subprocess.run(compile, check=True, env=environment)
 
 
 def installed() -> bool:
     return all((BIN / tool).exists() for tool in TOOLS) and VENV_PYTHON.exists()
+
+
+def installed_avx2() -> bool:
+    return installed() and (AVX2_BIN / "llama-bench").exists()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +87,7 @@ class Peer:
 
     model: Path
     threads: int
+    binaries: Path = BIN
 
     def decode_tps(self, tokens: int) -> float:
         return self._bench("-p", "0", "-n", str(tokens))
@@ -77,14 +99,23 @@ class Peer:
         """Output tokens per second of all sequences together."""
         lengths = ("-npp", str(prompt), "-ntg", str(tokens), "-npl", str(sequences))
         threads = ("-t", str(self.threads), "-tb", str(self.threads))
-        command = [BIN / "llama-batched-bench", "-m", self.model, "-c", "8192", *lengths, *threads]
+        command = [
+            self.binaries / "llama-batched-bench",
+            "-m",
+            self.model,
+            "-c",
+            "8192",
+            *lengths,
+            *threads,
+        ]
         lines = _run([*command, "--output-format", "jsonl"]).splitlines()
         return float(json.loads([line for line in lines if line.startswith("{")][-1])["speed_tg"])
 
     def _bench(self, *what: str) -> float:
         threads = str(self.threads)
-        command = [BIN / "llama-bench", "-m", self.model, "-t", threads, "-r", "1", "-o", "jsonl"]
-        return float(json.loads(_run([*command, *what]).splitlines()[-1])["avg_ts"])
+        command = [self.binaries / "llama-bench", "-m", self.model, "-t", threads]
+        lines = _run([*command, "-r", "1", "-o", "jsonl", *what]).splitlines()
+        return float(json.loads(lines[-1])["avg_ts"])
 
     def logits(self, tokens: list[int], scratch: Path) -> np.ndarray:
         """Next-token logits [tokens, vocabulary] of one window, by the library's own API."""

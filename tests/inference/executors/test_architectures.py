@@ -12,16 +12,14 @@ from tokenworks.inference.executors.base import Batch, Span
 from tokenworks.inference.executors.native import NativeExecutor, supported_paths
 from tokenworks.inference.executors.reference import ReferenceExecutor
 from tokenworks.inference.models.architectures.registry import ARCHITECTURES
-from tokenworks.inference.models.gguf_writer import EncodedTensor, write_gguf
 from tokenworks.inference.models.model import Model, load_model
 from tokenworks.inference.models.packing import footprint_of
-from tokenworks.inference.models.quantisation import quantise
 from tokenworks.inference.models.random_model import (
-    config_metadata,
     tiny_config,
     write_random_model,
 )
 from tokenworks.inference.models.tensors import TensorType
+from transcoding import write_as_gguf
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -205,22 +203,6 @@ def test_a_gguf_of_the_same_model_matches_transformers(tmp_path: Path, case: str
     np.testing.assert_allclose(
         output(reference(same), same, some_tokens()), expected, atol=1e-4, rtol=1e-4
     )
-
-
-def write_as_gguf(model: Model, path: Path) -> None:
-    """As llama.cpp's converter writes it: whole norm weights, and Llama's pairs as neighbours."""
-    tensors = []
-    for name, info in model.tensors.items():
-        if name.endswith("_norm.weight"):
-            values = model.norm(name.removesuffix(".weight"))
-        else:
-            values = model.float32(name)
-        if model.config.architecture == "llama" and (".attn_q." in name or ".attn_k." in name):
-            halves = values.reshape(-1, 2, model.config.head_dim // 2, *info.shape[1:])
-            values = halves.swapaxes(1, 2).reshape(info.shape)
-        raw = quantise(np.ascontiguousarray(values), TensorType.F32)
-        tensors.append(EncodedTensor(name, TensorType.F32, info.shape, raw))
-    write_gguf(path, config_metadata(model.config), tensors)
 
 
 FAMILIES = [family for family in ARCHITECTURES if family.gguf]
