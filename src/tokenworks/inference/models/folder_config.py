@@ -63,7 +63,7 @@ def load_folder_config(
     `settings` is config.json, `tensors` are the folder's by their own names. Raises ModelFileError,
     naming what is missing, wrong or unsupported.
     """
-    architecture = _architecture(path, settings)
+    architecture = architecture_of(path, settings)
     names = _tensor_names(architecture, tensors)
     values = Values(path, _lookup(path, architecture, settings))
 
@@ -79,7 +79,8 @@ def load_folder_config(
     return config, names
 
 
-def _architecture(path: Path, settings: Json) -> Architecture:
+def architecture_of(path: Path, settings: Json) -> Architecture:
+    """The family that config.json names. Raises ModelFileError for one that is not supported."""
     name = settings.get("model_type")
     architecture = of_model_type(name) if isinstance(name, str) else None
     if architecture is None:
