@@ -48,6 +48,12 @@ def model_files(folder: Path) -> list[str]:
         raise ModelFileError(f"Model folder '{folder}' {problem}", hint=problem.hint) from None
 
 
+def size_of(path: Path) -> int:
+    """Bytes of a GGUF file, or of all files of a folder's model. Raises as `model_files`."""
+    files = [path / name for name in model_files(path)] if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
+
+
 def shards_of(files: list[str]) -> list[str]:
     """Those of a model's files that hold weights."""
     return [name for name in files if is_shard_name(name)]

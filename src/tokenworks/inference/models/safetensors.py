@@ -25,7 +25,12 @@ from tokenworks.inference.models.folder_files import (
 from tokenworks.inference.models.folder_layout import INDEX
 from tokenworks.inference.models.malformed import Malformed
 from tokenworks.inference.models.mapping import map_file
-from tokenworks.inference.models.safetensors_header import DTYPES, PREFIX_BYTES, Header, read_header
+from tokenworks.inference.models.safetensors_header import (
+    PREFIX_BYTES,
+    Header,
+    read_header,
+    unread_dtype,
+)
 from tokenworks.inference.models.tensors import TensorInfo
 
 
@@ -57,11 +62,7 @@ class Folder:
         if name in self.tensors:
             return self.tensors[name]
         if name in self.foreign:
-            raise ModelFileError(
-                f"Model folder '{self.path}': tensor {name!r} has type {self.foreign[name]}, "
-                "which is not supported",
-                hint=f"supported types in safetensors: {', '.join(DTYPES)}",
-            )
+            raise unread_dtype(self.path, name, self.foreign[name])
         raise ModelFileError(f"Model folder '{self.path}': tensor {name!r} is missing")
 
     def raw(self, name: str) -> NDArray[np.uint8]:

@@ -5,10 +5,12 @@ header (a JSON object of tensors), then the tensors' bytes without gaps, in any 
 """
 
 import mmap
+from pathlib import Path
 from typing import Annotated, Final, TypeVar
 
 import msgspec
 
+from tokenworks.errors import ModelFileError
 from tokenworks.inference.models.malformed import Malformed
 from tokenworks.inference.models.tensors import TensorInfo, TensorType
 
@@ -32,6 +34,14 @@ class _Entry(msgspec.Struct, gc=False):
     dtype: str
     shape: list[Size]
     data_offsets: tuple[Size, Size]
+
+
+def unread_dtype(path: Path, name: str, dtype: str) -> ModelFileError:
+    """The error for a tensor of a folder that is used and whose dtype is not read."""
+    return ModelFileError(
+        f"Model folder '{path}': tensor {name!r} has type {dtype}, which is not supported",
+        hint=f"supported types in safetensors: {', '.join(DTYPES)}",
+    )
 
 
 class Header(msgspec.Struct, frozen=True):

@@ -1,5 +1,6 @@
 """The hub as a source: the real huggingface_hub client, and a hub on this machine."""
 
+import json
 import os
 import re
 import signal
@@ -9,17 +10,22 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from huggingface_hub import close_session, constants, hf_hub_download, snapshot_download
+from safetensors.numpy import save_file
 
 from factory_process import PROGRAM, surroundings
 from hub_server import Hub, HubModel, running_hub
-from model_folders import INDEX, TAKEN, names_below, write_folder
+from model_folders import CONFIG, INDEX, TAKEN, names_below, write_folder
 from tokenworks.errors import DownloadError, ModelError, ModelFileError, ModelNotFound
 from tokenworks.inference.models.library import Library
 from tokenworks.inference.models.model import load_model
+from tokenworks.inference.models.packing import footprint_of
 from tokenworks.inference.models.random_model import write_random_model
 from tokenworks.inference.models.records import read_record
+from tokenworks.inference.models.safetensors import read_folder
+from tokenworks.inference.models.sources.hub_heads import model_head
 from tokenworks.inference.models.sources.hub_source import HubSource
 from tokenworks.inference.models.sources.spelling import own_name, parse_source
 from tokenworks.store.home import Home
@@ -549,6 +555,78 @@ def test_address_and_token_come_from_the_client_s_own_variables(
     assert allowed.returncode == 0, allowed.stderr
     assert (Path(allowed.stdout.strip()) / "config.json").is_file()
     assert "downloading" in allowed.stderr
+
+
+@pytest.mark.usefixtures("model")
+def test_a_head_tells_what_the_whole_model_would(
+    library: Library, hub: Hub, model: HubModel, tmp_path: Path
+) -> None:
+    with model_head(HubSource(NAME, None, None)) as head:
+        footprint = footprint_of(head.path)
+        assert not any(name in SHARDS and not part for _, name, part in hub.asked)
+    assert not head.path.exists()
+
+    pulled = library.pull(SOURCE)
+
+    assert footprint == footprint_of(pulled)
+    assert head.download_bytes == library.list()[0].file_bytes
+    library.remove(SOURCE)
+    fill_cache(tmp_path)
+    with model_head(HubSource(NAME, None, None)) as head:
+        assert footprint_of(head.path) == footprint
+
+
+def test_a_head_is_fetched_without_the_weights(hub: Hub, tmp_path: Path) -> None:
+    large = tmp_path / "large.safetensors"
+    save_file({f"tensor.{n:05}": np.zeros(8, "f4") for n in range(9_000)}, large)
+    files = {"config.json": json.dumps(CONFIG).encode(), "model.safetensors": large.read_bytes()}
+    hub.models["o/large"] = HubModel(files)
+
+    with model_head(HubSource("o/large", None, None)) as head:
+        sparse = head.path / "model.safetensors"
+        assert len(read_folder(head.path).tensors) == 9_000
+        assert sparse.stat().st_size == len(files["model.safetensors"])
+    parts = [part for _, path, part in hub.asked if path.endswith("model.safetensors")]
+
+    header_bytes = 8 + int.from_bytes(files["model.safetensors"][:8], "little")
+    assert parts == ["bytes=0-262143", f"bytes=0-{header_bytes - 1}"]
+
+
+@pytest.mark.parametrize("padding", [0, 20 << 20])
+def test_a_gguf_file_s_head_is_fetched_as_far_as_it_goes(
+    hub: Hub, tmp_path: Path, padding: int
+) -> None:
+    path = tmp_path / "m.gguf"
+    write_random_model(path, metadata={"tokenizer.filler": np.zeros(padding, "u1")})
+    hub.models["o/m"] = HubModel({"m.gguf": path.read_bytes() + bytes(100 << 20)})
+
+    with model_head(HubSource("o/m", None, None)) as head:
+        assert footprint_of(head.path) == footprint_of(path)
+        assert head.path.stat().st_blocks * 512 < path.stat().st_size + (97 << 20)
+    parts = [part for method, _, part in hub.asked if part]
+
+    tried = ["bytes=0-16777215", "bytes=0-100663295"]
+    assert parts == (tried if padding else tried[:1])
+
+
+def test_a_head_of_what_is_no_model_says_so(hub: Hub, model: HubModel) -> None:
+    model.files = {"m.gguf": b"no model"}
+    with pytest.raises(ModelFileError, match="not a GGUF file"), model_head(_source(SOURCE)):
+        pass
+    model.sizes_are_told = False
+    with (
+        pytest.raises(DownloadError, match=r"not tell the size of 'model.gguf'"),
+        model_head(_source(SOURCE)),
+    ):
+        pass
+    with pytest.raises(ModelNotFound, match="no repository"), model_head(_source("hf:o/absent")):
+        pass
+
+
+def _source(text: str) -> HubSource:
+    source = parse_source(text)
+    assert isinstance(source, HubSource)
+    return source
 
 
 def test_hub_sources_read_as_they_are_written() -> None:

@@ -48,6 +48,10 @@ class Repository(Protocol):
         """The file, fetched into `folder` if it is not here yet."""
         ...
 
+    def head(self, name: str, most_bytes: int) -> bytes:
+        """The file's first bytes, fetched alone."""
+        ...
+
 
 class HubRepository:
     """A repository, asked for over the network. Raises what the hub's client raises."""
@@ -100,6 +104,26 @@ class HubRepository:
             )
         )
 
+    def head(self, name: str, most_bytes: int) -> bytes:
+        from huggingface_hub import constants, get_session, hf_hub_url
+        from huggingface_hub.utils import (  # type: ignore[attr-defined]  # documented there
+            build_hf_headers,
+            hf_raise_for_status,
+        )
+
+        url = hf_hub_url(self._repository, name, revision=self.commit)
+        own = build_hf_headers(library_name=_LIBRARY)
+        headers = {**own, "Range": f"bytes=0-{most_bytes - 1}", "Accept-Encoding": "identity"}
+        timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+        found = bytearray()
+        with get_session().stream("GET", url, headers=headers, timeout=timeout) as response:
+            hf_raise_for_status(response)
+            for chunk in response.iter_bytes():
+                found += chunk
+                if len(found) >= most_bytes:  # a server may send all, whatever is asked for
+                    break
+        return bytes(found[:most_bytes])
+
 
 class CachedRepository:
     """A repository as the hub's cache on this machine has it, for HF_HUB_OFFLINE."""
@@ -138,6 +162,10 @@ class CachedRepository:
 
     def get(self, name: str, folder: Path, meter: Meter) -> Path:
         return self._snapshot / name
+
+    def head(self, name: str, most_bytes: int) -> bytes:
+        with (self._snapshot / name).open("rb") as file:
+            return file.read(most_bytes)
 
 
 def open_repository(source: HubSource) -> Repository:
