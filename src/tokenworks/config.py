@@ -39,7 +39,7 @@ class GeneralSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What belongs to no single package."""
 
     home: str = ""  # state folder; empty is the platform's place for user data
-    model: str = DEFAULT_MODEL  # name in `tokenworks models list`, or a GGUF file
+    model: str = DEFAULT_MODEL  # name in `tokenworks models list`, a source or a path
 
 
 SECTIONS: Mapping[str, type[msgspec.Struct]] = {

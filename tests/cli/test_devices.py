@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from factory_process import tokenworks
+from hub_server import HubModel, running_hub
+from model_folders import names_below, write_folder
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,29 @@ def test_fit_reads_a_file_and_is_shown_as_a_table(tiny_model: Path, home: Path) 
     assert shown.returncode == 0, shown.stderr
     assert "1,024" in shown.stdout
     assert "tokens/s" in shown.stdout
+
+
+def test_fit_tells_of_a_model_of_the_hub_that_is_not_here(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_folder(tmp_path / "made", shards=2)
+    with running_hub() as hub:
+        hub.models["o/Tiny"] = HubModel(
+            {name: (folder / name).read_bytes() for name in names_below(folder)}
+        )
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        answer = tokenworks("models", "fit", "hf:o/Tiny", "--json", home=home)
+
+    assert answer.returncode == 0, answer.stderr
+    said = json.loads(answer.stdout)
+    assert (said["id"], said["pulled"]) == ("tiny", False)
+    assert said["download_bytes"] > 90_000
+    here = json.loads(tokenworks("models", "fit", str(folder), "--json", home=home).stdout)
+    assert here["pulled"] is True
+    for key in ("file_bytes", "packed_bytes", "kv_bytes_per_token"):
+        assert said[key] == here[key]
 
 
 def test_fit_of_an_unknown_model_is_an_error_before_anything_is_measured(tmp_path: Path) -> None:

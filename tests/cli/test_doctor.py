@@ -48,6 +48,13 @@ def test_a_model_that_is_not_here_is_only_noted(tmp_path: Path) -> None:
     assert found["model"].hint == "tokenworks models pull smollm2-135m-instruct"
 
 
+def test_a_source_that_is_not_here_is_only_noted(tmp_path: Path) -> None:
+    _, found = checks("--model", "hf:owner/model", "--port", "0", home=tmp_path)
+
+    assert found["model"].state == "note"
+    assert found["model"].hint == "tokenworks models pull 'hf:owner/model'"
+
+
 def test_a_pulled_file_that_changed_is_a_problem(tiny_model: Path, tmp_path: Path) -> None:
     pulled = tokenworks("models", "pull", f"file:{tiny_model}", home=tmp_path)
     path = Path(pulled.stdout.strip())

@@ -55,6 +55,12 @@ def test_importing_tokenworks_is_quick_and_brings_nothing_along() -> None:
     assert python("import sys, tokenworks; print('numpy' in sys.modules)").strip() == "False"
 
 
+def test_the_hub_s_client_is_imported_only_when_the_hub_is_asked() -> None:
+    code = "import sys, tokenworks.cli.models, tokenworks.cli.fit; print(*sys.modules)"
+
+    assert "huggingface_hub" not in python(code).split()
+
+
 def test_the_program_runs_without_torch() -> None:
     code = """
 import sys

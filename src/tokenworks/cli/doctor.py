@@ -175,11 +175,12 @@ def hub() -> Check:
 def model(config: Config) -> Check:
     from tokenworks.inference.models.catalogue import find
     from tokenworks.inference.models.library import Library
+    from tokenworks.inference.models.sources.spelling import parse_source
 
     try:
         path = Library(config.home).verify(config.model)
     except ModelNotFound as error:
-        fetchable = find(config.model) or config.model.startswith(("pypi:", "file:"))
+        fetchable = find(config.model) or parse_source(config.model)
         return Check("model", "note" if fetchable else "problem", error.message, error.hint)
     except ModelError as error:
         return Check("model", "problem", error.message, error.hint)

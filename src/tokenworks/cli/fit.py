@@ -1,7 +1,5 @@
 """`tokenworks models fit`: whether a model fits here and how fast it should be, before a pull."""
 
-from pathlib import Path
-
 import msgspec
 from rich.table import Table
 
@@ -12,9 +10,13 @@ from tokenworks.config import Config
 from tokenworks.errors import ModelNotFound
 from tokenworks.fleet.discover.machine import Machine, discover
 from tokenworks.inference.models.catalogue import find
+from tokenworks.inference.models.folder_files import size_of
 from tokenworks.inference.models.footprint import Footprint
 from tokenworks.inference.models.library import Library
 from tokenworks.inference.models.packing import footprint_of
+from tokenworks.inference.models.sources.hub_heads import model_head
+from tokenworks.inference.models.sources.hub_source import HubSource
+from tokenworks.inference.models.sources.spelling import parse_source
 from tokenworks.inference.prediction import PROGRAM_BYTES, AtContext, at_contexts
 
 
@@ -37,7 +39,7 @@ class Fit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run(config: Config, name: str, *, as_json: bool) -> None:
-    """Print whether it fits. Raises ModelNotFound or ModelFileError."""
+    """Print whether it fits. Raises ModelError."""
     library = Library(config.home)
     model = _model(library, name)
     machine = discover()
@@ -60,16 +62,21 @@ class _Model(msgspec.Struct, frozen=True):
 
 
 def _model(library: Library, name: str) -> _Model:
-    """From the file if it is here, else from what the catalogue knows of it."""
+    """From the model if it is here, else from what the catalogue knows or the hub has of it."""
     name = name.removeprefix("file:")
     try:
-        path: Path = library.path(name)
+        path = library.path(name)
     except ModelNotFound:
-        known = find(name)
-        if known is None or known.footprint is None:
-            raise
-        return _Model(known.name, False, known.file_bytes, known.download_bytes, known.footprint)
-    return _Model(library.id(name), True, path.stat().st_size, None, footprint_of(path))
+        known, source = find(name), parse_source(name)
+        if known is not None and known.footprint is not None:
+            sizes = (known.file_bytes, known.download_bytes)
+            return _Model(known.name, False, *sizes, known.footprint)
+        if isinstance(source, HubSource):
+            with model_head(source) as head:
+                sizes = (head.download_bytes, head.download_bytes)
+                return _Model(library.id(name), False, *sizes, footprint_of(head.path))
+        raise
+    return _Model(library.id(name), True, size_of(path), None, footprint_of(path))
 
 
 def _fit(model: _Model, machine: Machine, measured: Measurements) -> Fit:

@@ -45,15 +45,16 @@ def fetch(config: Config, name: str) -> None:
 
 
 def ensure(config: Config) -> tuple[str, Path]:
-    """Id and file of the model to serve, fetching it first if it is not here."""
+    """Id and file or folder of the model to serve, fetching it first if it is not here."""
     library = Library(config.home)
     try:
         path = library.path(config.model)
     except ModelNotFound:
         with progress_bar(config.model) as progress:
             path = library.pull(config.model, progress)
-    pulled = path.is_relative_to(config.home.models)
-    return (path.parent.name if pulled else library.id(config.model)), path
+    models = config.home.models
+    pulled = path.is_relative_to(models)
+    return (path.relative_to(models).parts[0] if pulled else library.id(config.model)), path
 
 
 def show_inside(config: Config, name: str, *, as_json: bool) -> None:

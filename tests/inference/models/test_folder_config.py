@@ -71,6 +71,20 @@ def gemma_shapes(root: str = "model.") -> Shapes:
     return shapes
 
 
+def test_a_dtype_that_is_not_read_matters_only_where_the_model_needs_it() -> None:
+    path, shapes = Path("some"), llama_shapes()
+    type = TensorType.BF16
+    tensors = {name: TensorInfo(name, type, shape, 0, 0) for name, shape in shapes.items()}
+    load_folder_config(path, LLAMA, tensors, {"model.some_mask": "BOOL"})
+    needed = "model.layers.1.mlp.up_proj.weight"
+    del tensors[needed]
+
+    with pytest.raises(ModelFileError, match=f"'{needed}' has type F8_E4M3") as refusal:
+        load_folder_config(path, LLAMA, tensors, {needed: "F8_E4M3"})
+
+    assert refusal.value.hint == "supported types in safetensors: F32, F16, BF16"
+
+
 def load(
     settings: dict[str, Any], shapes: Shapes, path: Path = Path("/models/some")
 ) -> tuple[ModelConfig, dict[str, str]]:

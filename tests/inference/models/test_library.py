@@ -19,7 +19,9 @@ from tokenworks.inference.models.library import Library
 from tokenworks.inference.models.model import load_model
 from tokenworks.inference.models.progress import Phase
 from tokenworks.inference.models.random_model import write_random_model
-from tokenworks.inference.models.sources import FileSource, PypiSource, parse_source
+from tokenworks.inference.models.sources.local import FileSource
+from tokenworks.inference.models.sources.pypi import PypiSource
+from tokenworks.inference.models.sources.spelling import parse_source
 from tokenworks.inference.models.tensors import TensorType
 from tokenworks.store.files import file_lock
 from tokenworks.store.home import Home

@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from tokenworks.errors import ModelFileError
@@ -15,6 +16,7 @@ from tokenworks.inference.models.architectures.values import Values
 from tokenworks.inference.models.architectures.windows import FULL, WINDOWED
 from tokenworks.inference.models.checks import check_tensors
 from tokenworks.inference.models.config import ModelConfig
+from tokenworks.inference.models.safetensors_header import unread_dtype
 from tokenworks.inference.models.tensors import TensorInfo
 
 Json = Mapping[str, object]
@@ -56,15 +58,22 @@ _POOLINGS: Final = {
 
 
 def load_folder_config(
-    path: Path, settings: Json, tensors: Mapping[str, TensorInfo]
+    path: Path,
+    settings: Json,
+    tensors: Mapping[str, TensorInfo],
+    foreign: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[ModelConfig, dict[str, str]]:
     """The configuration, and the folder's name of each tensor by GGUF's name.
 
-    `settings` is config.json, `tensors` are the folder's by their own names. Raises ModelFileError,
-    naming what is missing, wrong or unsupported.
+    `settings` is config.json, `tensors` are the folder's by their own names, `foreign` the dtypes
+    of those that are not read, an error where the model needs one. Raises ModelFileError, naming
+    what is missing, wrong or unsupported.
     """
-    architecture = _architecture(path, settings)
-    names = _tensor_names(architecture, tensors)
+    architecture = architecture_of(path, settings)
+    names = _tensor_names(architecture, [*tensors, *foreign])
+    for stored in names.values():
+        if stored in foreign:
+            raise unread_dtype(path, stored, foreign[stored])
     values = Values(path, _lookup(path, architecture, settings))
 
     def shape_of(name: str) -> tuple[int, ...] | None:
@@ -79,7 +88,8 @@ def load_folder_config(
     return config, names
 
 
-def _architecture(path: Path, settings: Json) -> Architecture:
+def architecture_of(path: Path, settings: Json) -> Architecture:
+    """The family that config.json names. Raises ModelFileError for one that is not supported."""
     name = settings.get("model_type")
     architecture = of_model_type(name) if isinstance(name, str) else None
     if architecture is None:
@@ -91,7 +101,7 @@ def _architecture(path: Path, settings: Json) -> Architecture:
     return architecture
 
 
-def _tensor_names(architecture: Architecture, tensors: Mapping[str, TensorInfo]) -> dict[str, str]:
+def _tensor_names(architecture: Architecture, tensors: Collection[str]) -> dict[str, str]:
     """The folder's name of every tensor that the family knows, by GGUF's name."""
     embedding = architecture.tensors["token_embd"]
     root = next(

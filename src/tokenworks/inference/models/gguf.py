@@ -6,7 +6,6 @@ ggml's: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 import contextlib
 import mmap
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenworks.errors import ModelFileError
-from tokenworks.inference.models.gguf_values import Cursor, Malformed, MetadataValue
+from tokenworks.inference.models.gguf_values import Cursor, MetadataValue
+from tokenworks.inference.models.malformed import Malformed
+from tokenworks.inference.models.mapping import map_file
 from tokenworks.inference.models.tensors import (
     FOREIGN_TYPES,
     SUPPORTED_TYPES,
@@ -75,25 +76,11 @@ def read_gguf(path: Path) -> GGUF:
     Raises ModelFileError, naming the file and the problem, for a file that cannot be read, is
     truncated or malformed, or holds a tensor type that is not supported.
     """
-    mapped = _map(path)
+    mapped = map_file(path, kind="GGUF", least_bytes=len(MAGIC))
     try:
         return _parse(path, mapped)
     except Malformed as problem:
         raise ModelFileError(f"Model file '{path}': {problem}", hint=problem.hint) from None
-
-
-def _map(path: Path) -> mmap.mmap:
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ModelFileError(f"Model file '{path}' is not a regular file")
-        if status.st_size < len(MAGIC):
-            raise ModelFileError(f"Model file '{path}' is not a GGUF file: it is nearly empty")
-        with path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as problem:
-        reason = getattr(problem, "strerror", None) or str(problem)
-        raise ModelFileError(f"Model file '{path}' cannot be read: {reason}") from None
 
 
 def _parse(path: Path, mapped: mmap.mmap) -> GGUF:

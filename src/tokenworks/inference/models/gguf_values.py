@@ -11,17 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenworks.errors import ModelFileError
+from tokenworks.inference.models.malformed import Malformed
 
 MAX_STRING_BYTES: Final = 16 << 20
 MAX_STRING_ITEMS: Final = 4 << 20  # in one array; strings must be walked one by one
-
-
-class Malformed(Exception):  # noqa: N818  (internal; becomes a ModelFileError that names the file)
-    """What is wrong with the file."""
-
-    def __init__(self, problem: str, *, hint: str | None = None) -> None:
-        super().__init__(problem)
-        self.hint = hint
 
 
 class ValueType(IntEnum):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from tokenworks.inference.models.config import ModelConfig
+from tokenworks.inference.models.folder_files import size_of
 from tokenworks.inference.models.gguf_values import LazyArray
 from tokenworks.inference.models.kernel_input import embedding_form, matrix_form
 from tokenworks.inference.models.model import Model, load_model
@@ -61,7 +62,7 @@ def inspect_file(path: Path, *, id: str, licence: str | None = None) -> Inspecti
         return Inspection(
             id=id,
             path=path,
-            file_bytes=_size(path),
+            file_bytes=size_of(path),
             licence=licence or (stated if isinstance(stated, str) else None),
             config=model.config,
             groups=_groups(model),
@@ -69,12 +70,6 @@ def inspect_file(path: Path, *, id: str, licence: str | None = None) -> Inspecti
         )
     finally:
         model.close()
-
-
-def _size(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
 def _groups(model: Model) -> tuple[TensorGroup, ...]:

@@ -123,7 +123,7 @@ def _load_gguf(path: Path) -> Model:
 def _load_folder(path: Path) -> Model:
     folder = read_folder(path)
     try:
-        config, names = load_folder_config(path, folder.config, folder.tensors)
+        config, names = load_folder_config(path, folder.config, folder.tensors, folder.foreign)
         return Model(config, folder, metadata=folder.config, names=names)
     except BaseException:
         folder.close()

@@ -1,0 +1,204 @@
+"""Model folders in the library: pulled from this machine's disk, or used where they lie."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from model_folders import INDEX, TAKEN, names_below, write_folder
+from tokenworks.errors import DownloadError, ModelFileError, ModelNotFound
+from tokenworks.inference.models.library import Library
+from tokenworks.inference.models.model import load_model
+from tokenworks.inference.models.random_model import write_random_model
+from tokenworks.inference.models.records import Record, StoredFile, read_record
+from tokenworks.store.home import Home
+
+SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "state")
+
+
+@pytest.fixture
+def library(home: Home) -> Library:
+    return Library(home, catalogue=())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "Tiny-0.1B", shards=2)
+
+
+def visible(home: Home) -> list[str]:
+    return sorted(name for name in os.listdir(home.models) if not name.endswith(".lock"))
+
+
+def test_a_folder_is_pulled_without_its_code_and_pickles(
+    library: Library, home: Home, folder: Path
+) -> None:
+    path = library.pull(f"file:{folder}")
+
+    assert path == home.models / "tiny-0.1b"
+    assert names_below(path) == sorted([*TAKEN, *SHARDS, INDEX, "model.json"])
+    assert (path / SHARDS[0]).samefile(folder / SHARDS[0])
+    assert not (path / "config.json").samefile(folder / "config.json")
+    entry = library.list()[0]
+    assert (entry.id, entry.path) == ("tiny-0.1b", path)
+    assert entry.file_bytes == sum(
+        (folder / name).stat().st_size for name in (*TAKEN, *SHARDS, INDEX)
+    )
+    inspection = library.inspect("tiny-0.1b")
+    assert (inspection.file_bytes, inspection.config.layers) == (entry.file_bytes, 2)
+    assert inspection.config.name == "tiny-0.1b"
+
+    library.remove("tiny-0.1b")
+
+    assert visible(home) == []
+    assert (folder / SHARDS[0]).exists()
+
+
+def test_a_pulled_folder_survives_its_original(library: Library, folder: Path) -> None:
+    path = library.pull(f"file:{folder}")
+    for name in (*SHARDS, "config.json"):
+        (folder / name).unlink()
+
+    assert library.verify("tiny-0.1b") == path
+    load_model(path).close()
+
+
+@pytest.mark.parametrize("name", [SHARDS[1], "tokenizer.json", "1_Pooling/config.json"])
+def test_any_changed_file_is_found(library: Library, folder: Path, name: str) -> None:
+    path = library.pull(f"file:{folder}") / name
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.unlink()
+    path.write_bytes(content)
+
+    with pytest.raises(ModelFileError, match="checksum has changed") as refusal:
+        library.verify("tiny-0.1b")
+
+    assert str(path) in refusal.value.message
+
+
+def test_a_folder_that_lost_a_file_is_not_pulled_any_more(library: Library, folder: Path) -> None:
+    path = library.pull(f"file:{folder}")
+    (path / "tokenizer.json").unlink()
+
+    with pytest.raises(ModelNotFound):
+        library.path("tiny-0.1b")
+    assert (library.pull(f"file:{folder}") / "tokenizer.json").exists()
+
+
+def test_a_changed_folder_is_pulled_anew(library: Library, folder: Path) -> None:
+    path = library.pull(f"file:{folder}")
+    before = path.stat().st_ino
+    assert library.pull(f"file:{folder}").stat().st_ino == before
+
+    (folder / "tokenizer.json").write_text('{"changed": 1}')
+
+    assert (library.pull(f"file:{folder}") / "tokenizer.json").read_text() == '{"changed": 1}'
+
+
+def test_a_file_and_a_folder_of_one_name_replace_each_other(
+    library: Library, home: Home, folder: Path, tmp_path: Path
+) -> None:
+    gguf = tmp_path / "Tiny-0.1B.gguf"
+    write_random_model(gguf)
+
+    for source in (folder, gguf, folder):
+        path = library.pull(f"file:{source}")
+
+        assert path.is_dir() == source.is_dir()
+        assert library.verify("tiny-0.1b") == path
+    assert visible(home) == ["tiny-0.1b"]
+
+
+def test_without_links_files_are_copied_if_there_is_room(
+    home: Home, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    full = Library(home, catalogue=(), free_bytes=lambda folder: (32 << 20) + 5_000)
+    with pytest.raises(DownloadError, match="not enough space"):
+        full.pull(f"file:{folder}")
+    assert visible(home) == []
+
+    path = Library(home, catalogue=()).pull(f"file:{folder}")
+
+    assert not (path / SHARDS[0]).samefile(folder / SHARDS[0])
+    assert (path / SHARDS[0]).read_bytes() == (folder / SHARDS[0]).read_bytes()
+    Library(home, catalogue=()).verify("tiny-0.1b")
+
+
+def test_a_path_of_a_folder_serves_as_a_name_but_is_never_deleted(
+    library: Library, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    for name in (str(folder), "Tiny-0.1B", "./Tiny-0.1B/"):
+        assert (library.id(name), library.path(name)) == ("tiny-0.1b", folder)
+        assert library.verify(name) == folder
+        assert library.inspect(name).config.layers == 2
+        with pytest.raises(ModelNotFound):
+            library.remove(name)
+    assert folder.exists()
+
+
+def test_a_folder_that_is_no_model_is_not_taken(
+    library: Library, home: Home, folder: Path, tmp_path: Path
+) -> None:
+    (folder / SHARDS[1]).unlink()
+    (tmp_path / "empty").mkdir()
+
+    for path, problem in ((folder, "lacks the shard"), (tmp_path / "empty", "is no model")):
+        for use in (library.pull, library.verify):
+            with pytest.raises(ModelFileError, match=problem):
+                use(f"file:{path}" if use == library.pull else str(path))
+
+    assert visible(home) == []
+
+
+def test_an_unsupported_family_is_not_taken(library: Library, home: Home, tmp_path: Path) -> None:
+    write_folder(tmp_path / "other", model_type="mamba")
+
+    with pytest.raises(ModelFileError, match="'mamba' is not supported"):
+        library.pull(f"file:{tmp_path / 'other'}")
+
+    assert visible(home) == []
+
+
+def test_a_record_of_the_last_release_is_read(library: Library, home: Home, tmp_path: Path) -> None:
+    write_random_model(tmp_path / "m.gguf")
+    path = library.pull(f"file:{tmp_path / 'm.gguf'}")
+    record = read_record(path.parent)
+    assert record is not None
+    stored = record.files["model.gguf"]
+    old = {
+        "source": record.source,
+        "sha256": stored.sha256,
+        "file_bytes": stored.file_bytes,
+        "licence": "MIT",
+    }
+    (path.parent / "model.json").write_text(json.dumps(old))
+
+    assert library.verify("m") == library.pull(record.source) == path
+    assert (library.list()[0].licence, library.list()[0].file_bytes) == ("MIT", stored.file_bytes)
+    assert read_record(path.parent) == Record(
+        source=record.source,
+        files={"model.gguf": StoredFile(stored.sha256, stored.file_bytes)},
+        licence="MIT",
+    )
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"source": "x"}', '{"source": "x", "files": 1}'])
+def test_a_damaged_record_is_no_record(library: Library, home: Home, text: str) -> None:
+    (home.models / "m").mkdir()
+    (home.models / "m" / "model.json").write_text(text)
+
+    assert library.list() == []
+    with pytest.raises(ModelNotFound):
+        library.path("m")
