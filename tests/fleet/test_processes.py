@@ -96,7 +96,9 @@ def test_a_process_that_will_not_end_is_killed_with_its_children() -> None:
 
     grandchild = run(main())
 
-    deadline = time.monotonic() + 20  # a killed process that nobody waits for ends when it next runs
+    deadline = (
+        time.monotonic() + 20
+    )  # a killed process that nobody waits for ends when it next runs
     while state_of(grandchild) not in ("gone", "Z"):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -120,7 +122,7 @@ def test_a_polite_process_ends_within_its_grace() -> None:
 def test_a_dead_process_that_may_not_be_signalled_is_an_ended_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """macOS says EPERM where Linux says ESRCH, of a group whose members are dead, not waited for."""
+    """Of a group whose members are dead and not waited for, macOS says EPERM where Linux is silent."""
 
     def refuse(group: int, number: int) -> None:
         raise PermissionError

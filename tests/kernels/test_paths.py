@@ -188,7 +188,9 @@ def test_an_arm_processor_is_given_the_paths_it_can_run(
 
 def test_every_path_can_be_asked_for_by_its_name() -> None:
     table = re.compile(r"const Kernels k\w+Kernels = \{\s*\"([^\"]+)\"")
-    named = {name for path in KERNELS.glob("path_*.cpp") for name in table.findall(path.read_text())}
+    named = {
+        name for path in KERNELS.glob("path_*.cpp") for name in table.findall(path.read_text())
+    }
 
     assert named == set(get_args(IsaName)) - {"auto"}
 

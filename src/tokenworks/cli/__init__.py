@@ -126,6 +126,14 @@ def doctor(
 
 
 @app.command()
+def service() -> None:
+    """Print a unit file that runs this installation as a service of systemd."""
+    from tokenworks.cli.service import run
+
+    run()
+
+
+@app.command()
 def devices(
     as_json: Json = False,
     measure: Annotated[bool, typer.Option("--measure", help="Measure again.")] = False,
