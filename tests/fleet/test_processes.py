@@ -122,7 +122,7 @@ def test_a_polite_process_ends_within_its_grace() -> None:
 def test_a_dead_process_that_may_not_be_signalled_is_an_ended_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of a group whose members are dead and not waited for, macOS says EPERM where Linux is silent."""
+    """macOS says EPERM of a group whose members are dead but not waited for; Linux says nothing."""
 
     def refuse(group: int, number: int) -> None:
         raise PermissionError
