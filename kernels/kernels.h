@@ -43,6 +43,7 @@ extern const Kernels kPortableKernels;
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512VnniKernels;
 #elif defined(__aarch64__)
+extern const Kernels kNeonI8mmKernels;
 extern const Kernels kNeonKernels;
 #endif
 

@@ -1,20 +1,10 @@
+#include "arm_features.h"
 #include "kernels.h"
 #include "simd_neon.h"
 
-#if defined(__linux__)
-#include <asm/hwcap.h>
-#include <sys/auxv.h>
-#endif
-
 namespace tokenworks::neon {
 #include "kernels.inl"
-static bool supported() {
-#if defined(__linux__)
-    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
-#else
-    return true;  // every Apple processor of this architecture has the dot-product extension
-#endif
-}
+static bool supported() { return arm::has_dot_products(); }
 }  // namespace tokenworks::neon
 
 namespace tokenworks {

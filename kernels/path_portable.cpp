@@ -15,7 +15,7 @@ const Kernels* const kAllKernels[] = {
 #if defined(__x86_64__)
     &kAvx512VnniKernels, &kAvx2Kernels,
 #elif defined(__aarch64__)
-    &kNeonKernels,
+    &kNeonI8mmKernels, &kNeonKernels,
 #endif
     &kPortableKernels};
 const int kNumKernels = sizeof kAllKernels / sizeof kAllKernels[0];

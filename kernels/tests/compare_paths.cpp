@@ -304,6 +304,7 @@ int main() {
     if (kAvx512VnniKernels.supported()) paths.push_back(&kAvx512VnniKernels);
 #endif
 #elif defined(__aarch64__)
+    if (kNeonI8mmKernels.supported()) paths.push_back(&kNeonI8mmKernels);
     if (kNeonKernels.supported()) paths.push_back(&kNeonKernels);
 #endif
     paths.push_back(&kPortableKernels);

@@ -130,6 +130,12 @@ def network_variables(environment: Mapping[str, str] | None = None) -> dict[str,
     return {name: environment[name] for name in wanted if environment.get(name)}
 
 
+def service_manager(environment: Mapping[str, str] | None = None) -> str:
+    """The address at which a service manager waits to hear of us; empty if there is none."""
+    environment = os.environ if environment is None else environment
+    return environment.get("NOTIFY_SOCKET", "")
+
+
 def merge(*layers: Mapping[str, Given]) -> dict[str, Given]:
     """Combine layers, the first that knows a key deciding."""
     merged: dict[str, Given] = {}

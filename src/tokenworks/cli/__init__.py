@@ -75,7 +75,7 @@ def up(
     api_key_file: KeyFile = None,
     executor: Annotated[str | None, typer.Option(help="auto, native or reference.")] = None,
     isa: Annotated[
-        str | None, typer.Option(help="auto, avx512vnni, avx2, neon or portable.")
+        str | None, typer.Option(help="auto, avx512vnni, avx2, neon-i8mm, neon or portable.")
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads; 0 takes one a core.")] = None,
     config: ConfigFile = None,
@@ -125,6 +125,14 @@ def doctor(
     from tokenworks.cli.doctor import run
 
     run({"model": model, "server.port": port}, config_file=config, as_json=as_json)
+
+
+@app.command()
+def service() -> None:
+    """Print a unit file that runs this installation as a service of systemd."""
+    from tokenworks.cli.service import run
+
+    run()
 
 
 @app.command()

@@ -9,8 +9,9 @@ import msgspec
 
 from tokenworks.cli.console import aside, data
 from tokenworks.cli.models import ensure
-from tokenworks.config import Config
+from tokenworks.config import Config, service_manager
 from tokenworks.errors import ConfigError
+from tokenworks.fleet.service_manager import READY, notify
 from tokenworks.gateway.engine import EngineBackend
 from tokenworks.inference.models.model import load_model
 from tokenworks.server.run import run as serve
@@ -33,6 +34,7 @@ def run(config: Config, *, debug: bool) -> None:
     def ready(url: str) -> None:
         data.print(welcome(url, model, config.server))
         sys.stdout.flush()
+        notify(service_manager(), READY)
 
     serve([backend], config.server, metrics=metrics, on_ready=ready)
     aside.print("stopped", style="dim")

@@ -121,7 +121,8 @@ class Process:
 
     def _signal(self, number: signal.Signals) -> None:
         if self._child.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
+            # Dead but not yet waited for: Linux finds no such process, macOS permits no signal.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
 
     async def _read_stderr(self) -> None:

@@ -1,0 +1,192 @@
+// Whole small models, forward after forward, on every path that this processor supports: paths with fused multiply-add
+// must agree bit for bit. Prints a digest of the results, for runs on other architectures to be compared with, and the
+// paths, best first. Exits 1 at a disagreement.
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "../transformer.h"
+
+using namespace tokenworks;
+
+namespace {
+
+constexpr int kPages = 8;
+
+Shape basis() {
+    Shape shape;
+    shape.layers = 2, shape.hidden = 96, shape.heads = 6, shape.kv_heads = 2, shape.head_dim = 16;
+    shape.feed_forward = 160, shape.vocabulary = 200;
+    shape.norm_epsilon = 1e-5f;
+    shape.query_scale = 0.25f;
+    for (int i = 0; i < shape.head_dim / 2; ++i) shape.inverse_frequencies.push_back(1.0f / float(1 << i));
+    return shape;
+}
+
+Shape like_llama() {
+    Shape shape = basis();
+    shape.interleaved = true;
+    return shape;
+}
+
+Shape like_gemma() {
+    Shape shape = basis();
+    shape.norms = NormPlace::around;
+    shape.activation = Activation::gelu_tanh;
+    shape.embedding_scale = 3.0f;
+    shape.windows = {8, 0};
+    shape.window_frequencies = shape.inverse_frequencies;
+    return shape;
+}
+
+Shape like_bert() {
+    Shape shape = basis();
+    shape.kv_heads = shape.heads;
+    shape.layer_norms = true;
+    shape.norms = NormPlace::after;
+    shape.activation = Activation::gelu;
+    shape.gated = shape.causal = false;
+    shape.positions = 32;
+    shape.inverse_frequencies.clear();
+    return shape;
+}
+
+// Random weights, the same on every machine: drawn from bits, not by the library's distributions.
+class Weights {
+public:
+    std::vector<float> floats(size_t count, float low, float high) {
+        std::vector<float> values(count);
+        for (float& value : values) value = low + (high - low) * (float(bits_() >> 8) / 16777216.0f);
+        return values;
+    }
+    std::vector<uint8_t> rows(Source source, int rows, int inputs) {
+        std::vector<uint8_t> raw(row_bytes(source, inputs) * size_t(rows));
+        if (source == Source::f32) {
+            const auto values = floats(size_t(rows) * inputs, -0.2f, 0.2f);
+            std::memcpy(raw.data(), values.data(), raw.size());
+            return raw;
+        }
+        for (uint8_t& byte : raw) byte = uint8_t(bits_());
+        const size_t block = source == Source::q8_0 ? 34 : 18;
+        for (size_t at = 0; at < raw.size(); at += block) {  // fp16 scales that make weights of about ±0.2
+            const uint16_t scale = uint16_t((source == Source::q8_0 ? 0x1400 : 0x2400) + bits_() % 0x400);
+            std::memcpy(&raw[at], &scale, 2);
+        }
+        return raw;
+    }
+
+private:
+    std::mt19937 bits_{11};
+};
+
+void set_vectors(Transformer& model, Weights& weights, int layer, const std::vector<std::string>& names) {
+    for (const std::string& name : names) {
+        const bool bias = name.find(".bias") != std::string::npos || name == "position_embd";
+        const size_t count = size_t(model.vector_size(name));
+        model.set_vector(layer, name, weights.floats(count, bias ? -0.1f : 0.8f, bias ? 0.1f : 1.25f).data());
+    }
+}
+
+void set_layer(Transformer& model, Weights& weights, int layer) {
+    const Shape& shape = model.shape();
+    const std::pair<const char*, Source> matrices[] = {
+        {"attn_q", Source::q4_0},   {"attn_k", Source::f32}, {"attn_v", Source::q8_0},  {"attn_output", Source::q4_0},
+        {"ffn_gate", Source::q4_0}, {"ffn_up", Source::q8_0}, {"ffn_down", Source::f32}};
+    for (const auto& [name, source] : matrices) {
+        if (!shape.gated && name == std::string("ffn_gate")) continue;
+        const auto [rows, inputs] = model.matrix_size(name);
+        model.set_matrix(layer, name, source, weights.rows(source, rows, inputs).data());
+    }
+    std::vector<std::string> vectors;
+    if (shape.norms == NormPlace::before) vectors = {"attn_norm.weight", "ffn_norm.weight"};
+    if (shape.norms == NormPlace::around)
+        vectors = {"attn_norm.weight",   "ffn_norm.weight",    "post_attention_norm.weight", "post_ffw_norm.weight",
+                   "attn_q_norm.weight", "attn_k_norm.weight", "attn_q.bias",                "attn_k.bias"};
+    if (shape.norms == NormPlace::after)
+        vectors = {"attn_output_norm.weight", "attn_output_norm.bias", "layer_output_norm.weight",
+                   "layer_output_norm.bias",  "attn_v.bias",           "attn_output.bias",
+                   "ffn_up.bias",             "ffn_down.bias"};
+    set_vectors(model, weights, layer, vectors);
+}
+
+// Two sequences: a prompt of 19 tokens in one, of 5 in the other, then, unless it is an encoder, five tokens for each.
+// Every row's logits, or vectors.
+std::vector<float> results_of(const Kernels& kernels, const Shape& shape) {
+    Transformer model(kernels, 2, shape);
+    Weights weights;
+    const auto embedding = weights.rows(Source::q8_0, shape.vocabulary, shape.hidden);
+    model.set_embedding(Source::q8_0, embedding.data());
+    if (shape.causal) {
+        model.set_matrix(-1, "output", Source::q8_0, embedding.data());
+        set_vectors(model, weights, -1, {"output_norm.weight"});
+    } else {
+        set_vectors(model, weights, -1, {"position_embd", "token_embd_norm.weight", "token_embd_norm.bias"});
+    }
+    for (int layer = 0; layer < shape.layers; ++layer) set_layer(model, weights, layer);
+    if (!model.complete()) return {};
+    model.allocate(kPages);
+
+    const int32_t first[] = {5, 2, 7}, second[] = {0, 6};
+    const int width = shape.causal ? shape.vocabulary : shape.hidden;
+    const int stride = shape.causal ? model.logit_stride() : shape.hidden;
+    std::vector<float> all;
+    auto forward = [&](const std::vector<SpanView>& spans) {
+        std::vector<int32_t> tokens, wanted;
+        for (const SpanView& span : spans)
+            for (int i = 0; i < span.length; ++i) {
+                wanted.push_back(int32_t(tokens.size()));
+                tokens.push_back((7 * (span.start + i) + 31 * (span.pages == first)) % shape.vocabulary);
+            }
+        const int rows = int(tokens.size());
+        std::vector<float> out(size_t(rows) * stride);
+        model.forward(tokens.data(), rows, spans, wanted.data(), rows, !shape.causal, out.data());
+        for (int row = 0; row < rows; ++row)
+            all.insert(all.end(), &out[size_t(row) * stride], &out[size_t(row) * stride] + width);
+    };
+    forward({{0, 0, 19, first}});
+    forward({{0, 0, 5, second}});
+    for (int step = 0; shape.causal && step < 5; ++step)
+        forward({{0, 19 + step, 1, first}, {1, 5 + step, 1, second}});
+    return all;
+}
+
+bool sane(const std::vector<float>& results) {
+    for (float value : results)
+        if (!std::isfinite(value) || std::fabs(value) > 1000) return false;
+    return !results.empty();
+}
+
+}  // namespace
+
+int main() {
+    std::vector<float> expected;
+    std::vector<const Kernels*> paths;
+    for (int i = 0; i < kNumKernels; ++i)
+        if (kAllKernels[i]->supported()) paths.push_back(kAllKernels[i]);
+    for (const Kernels* path : paths) {
+        std::vector<float> results;
+        for (const Shape& shape : {like_llama(), like_gemma(), like_bert()}) {
+            const auto some = results_of(*path, shape);
+            if (!sane(some)) {
+                std::printf("FAILED: no sane results on %s\n", path->name);
+                return 1;
+            }
+            results.insert(results.end(), some.begin(), some.end());
+        }
+        if (expected.empty()) expected = results;
+        const bool fuses = path != &kPortableKernels;  // the portable path rounds a product before it adds
+        if (fuses && std::memcmp(results.data(), expected.data(), results.size() * sizeof(float)) != 0) {
+            std::printf("FAILED: %s and %s differ\n", path->name, paths[0]->name);
+            return 1;
+        }
+    }
+    uint64_t digest = 0xcbf29ce484222325;
+    for (size_t i = 0; i < expected.size() * sizeof(float); ++i)
+        digest = (digest ^ reinterpret_cast<const uint8_t*>(expected.data())[i]) * 0x100000001b3;
+    std::printf("digest %016llx, %zu numbers on", static_cast<unsigned long long>(digest), expected.size());
+    for (const Kernels* path : paths) std::printf(" %s", path->name);
+    std::printf("\n");
+}
