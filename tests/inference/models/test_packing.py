@@ -14,6 +14,7 @@ from tokenworks.inference.models.catalogue import CATALOGUE, CatalogueEntry
 from tokenworks.inference.models.footprint import Footprint
 from tokenworks.inference.models.model import load_model
 from tokenworks.inference.models.packing import footprint_of
+from tokenworks.inference.models.pulled import model_in
 from tokenworks.inference.models.quantisation import ENCODED
 from tokenworks.inference.models.random_model import TINY_CONFIG, write_random_model
 from tokenworks.inference.models.tensors import TensorType
@@ -59,8 +60,8 @@ def test_kv_is_taken_in_whole_pages(tokens: int) -> None:
 @pytest.mark.parametrize("entry", CATALOGUE, ids=lambda entry: entry.name)
 def test_the_catalogue_says_what_the_files_header_says(entry: CatalogueEntry) -> None:
     root = Path(os.environ.get("TOKENWORKS_HOME") or default_root(""))
-    path = root / "models" / entry.name / "model.gguf"
-    if not path.is_file():
+    folder = root / "models" / entry.name
+    if not folder.is_dir():
         pytest.skip(f"{entry.name} is not pulled here")
 
-    assert entry.footprint == footprint_of(path)
+    assert entry.footprint == footprint_of(model_in(folder))

