@@ -115,6 +115,26 @@ def chat(
 
 
 @app.command()
+def embed(
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Without any, each line of standard input is one.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="An encoder, as for `up` [default: all-minilm-l6-v2].")
+    ] = None,
+    executor: Annotated[str | None, typer.Option(help="auto, native or reference.")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Make vectors of texts: a line of JSON for each, the vector of length one."""
+    from tokenworks.cli.embed import run
+    from tokenworks.config import load
+    from tokenworks.inference.models.catalogue import DEFAULT_ENCODER
+
+    flags = {"model": model or DEFAULT_ENCODER, "engine.executor": executor}
+    run(load(flags, config_file=config), texts)
+
+
+@app.command()
 def doctor(
     as_json: Json = False,
     model: Model = None,

@@ -87,3 +87,7 @@ class EncodingExecutor(Protocol):
         An encoder's spans are whole sequences: they start at 0.
         """
         ...
+
+
+class ModelExecutor(Executor, EncodingExecutor, Protocol):
+    """Computes with a model's weights."""

@@ -4,7 +4,7 @@ import logging
 
 from tokenworks.errors import ConfigError, UnsupportedByKernels
 from tokenworks.fleet.discover.processors import usable_cores
-from tokenworks.inference.executors.base import Executor
+from tokenworks.inference.executors.base import ModelExecutor
 from tokenworks.inference.executors.reference import ReferenceExecutor
 from tokenworks.inference.models.model import Model
 from tokenworks.inference.settings import EngineSettings
@@ -12,7 +12,7 @@ from tokenworks.inference.settings import EngineSettings
 logger = logging.getLogger(__name__)
 
 
-def open_executor(model: Model, settings: EngineSettings) -> Executor:
+def open_executor(model: Model, settings: EngineSettings) -> ModelExecutor:
     """An executor with the model's weights loaded.
 
     "auto" falls back to the reference executor, with a warning, where the native kernels cannot
@@ -33,7 +33,7 @@ def open_executor(model: Model, settings: EngineSettings) -> Executor:
         return ReferenceExecutor(model, context_length=context_length)
 
 
-def _open_native(model: Model, settings: EngineSettings, context_length: int) -> Executor:
+def _open_native(model: Model, settings: EngineSettings, context_length: int) -> ModelExecutor:
     # Imported here: the extension may be missing, and the reference must work without it.
     from tokenworks.inference.executors.native import NativeExecutor
 
