@@ -37,7 +37,7 @@ def client(server: Serving) -> Iterator[openai.OpenAI]:
 @pytest.fixture(scope="module")
 def codec(tiny_model: Path) -> TextCodec:
     gguf = read_gguf(tiny_model)
-    codec = TextCodec.from_gguf(gguf)
+    codec = codec_of_gguf(gguf)
     gguf.close()
     return codec
 

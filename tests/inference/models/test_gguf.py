@@ -267,7 +267,7 @@ def use_everything(folder: Path, data: bytes) -> str:
         for name, info in file.tensors.items():
             assert file.raw(name).nbytes == info.nbytes
         load_config(file)
-        TextCodec.from_gguf(file)
+        codec_of_gguf(file)
         outcome = "used"
     except ModelFileError:
         outcome = "refused"

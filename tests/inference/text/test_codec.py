@@ -33,7 +33,7 @@ def gguf_with(folder: Path, metadata: Mapping[str, Writable]) -> GGUF:
 def codec_with(folder: Path, template: str = CHATML, **metadata: Writable) -> TextCodec:
     keys = {f"tokenizer.ggml.{key}": value for key, value in metadata.items()}
     gguf = gguf_with(folder, {**tiny_vocabulary(chat_template=template), **keys})
-    return TextCodec.from_gguf(gguf, now=lambda: NOW)
+    return codec_of_gguf(gguf, now=lambda: NOW)
 
 
 @pytest.fixture(scope="module")
@@ -286,7 +286,7 @@ def test_a_model_without_a_template_says_what_to_use_instead(tmp_path: Path) -> 
     del metadata["tokenizer.chat_template"]
 
     with pytest.raises(RequestError, match="no chat template") as refusal:
-        TextCodec.from_gguf(gguf_with(tmp_path, metadata)).chat([{"role": "user", "content": "Hi"}])
+        codec_of_gguf(gguf_with(tmp_path, metadata)).chat([{"role": "user", "content": "Hi"}])
 
     assert refusal.value.hint == "send a prompt to /v1/completions"
 
@@ -325,6 +325,6 @@ def test_a_tokenizer_that_does_not_fit_is_refused_by_name(
     tmp_path: Path, key: str, value: Writable, problem: str
 ) -> None:
     with pytest.raises(ModelFileError, match=problem) as refusal:
-        TextCodec.from_gguf(gguf_with(tmp_path, {**tiny_vocabulary(), key: value}))
+        codec_of_gguf(gguf_with(tmp_path, {**tiny_vocabulary(), key: value}))
 
     assert "v.gguf" in refusal.value.message

@@ -20,7 +20,7 @@ PROPERTY = settings(max_examples=200, deadline=None)
 def codec(tmp_path_factory: pytest.TempPathFactory) -> TextCodec:
     path: Path = tmp_path_factory.mktemp("stream") / "v.gguf"
     write_gguf(path, tiny_vocabulary(), [])
-    return TextCodec.from_gguf(read_gguf(path))
+    return codec_of_gguf(read_gguf(path))
 
 
 any_tokens = st.lists(st.integers(0, 282), max_size=40)
