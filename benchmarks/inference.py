@@ -30,7 +30,7 @@ from tokenworks.inference.messages import Generate, Sampling
 from tokenworks.inference.models.library import Library
 from tokenworks.inference.models.model import Model, load_model
 from tokenworks.inference.settings import EngineSettings
-from tokenworks.inference.text.codec import TextCodec
+from tokenworks.inference.text.gguf_text import codec_of_gguf
 from tokenworks.telemetry.clock import MonotonicClock
 
 PROMPT, DECODE = 512, 64

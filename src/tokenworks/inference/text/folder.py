@@ -58,6 +58,8 @@ class _Built:
     spelling: Spelling
     tokenizer: Tokenizer
     frame: Frame
+    bos: int | None = None  # what the vocabulary's own file names, where the folder names none
+    eos: int | None = None
 
 
 def _from_json(path: Path, settings: FolderSettings) -> _Built:
@@ -86,7 +88,7 @@ def _from_sentencepiece(path: Path, settings: FolderSettings) -> _Built:
     tokenizer = (bpe_by_scores if file.algorithm == BPE else unigram)(pieces)
     tokens.let_match(tokenizer)
     begin = () if file.bos is None else (file.bos,)
-    return _Built(tokens, Spelling.SENTENCEPIECE, tokenizer, (begin, ()))
+    return _Built(tokens, Spelling.SENTENCEPIECE, tokenizer, (begin, ()), file.bos, file.eos)
 
 
 def _from_word_list(path: Path, settings: FolderSettings) -> _Built:
@@ -128,7 +130,8 @@ _READERS: dict[str, Callable[[Path, FolderSettings], _Built]] = {
 def _vocabulary(built: _Built, settings: FolderSettings) -> Vocabulary:
     tokens = built.tokens
     ids = {text: index for index, text in enumerate(tokens.texts)}
-    bos, eos = (ids.get(settings.named.get(name, "")) for name in ("bos_token", "eos_token"))
+    bos = ids.get(settings.named.get("bos_token", ""), built.bos)
+    eos = ids.get(settings.named.get("eos_token", ""), built.eos)
     begin, end = settings.framed(built.frame, bos, eos)
     control = {text: ids[text] for text in tokens.hidden()}
     known_ends = [end for end in settings.ends if 0 <= end < len(tokens.texts)]

@@ -118,7 +118,7 @@ def _added(folder: Path, config: _Config) -> dict[int, AddedEntry]:
     for index, entry in config.added_tokens_decoder.items():
         if not index.isdecimal() or len(index) > 9:
             raise file_error(
-                folder / "tokenizer_config.json", f"names the added token {index!r}, no id"
+                folder / "tokenizer_config.json", f"names the added token {index[:20]!r}, no id"
             )
         added[int(index)] = entry
     return added

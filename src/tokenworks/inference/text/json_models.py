@@ -31,15 +31,18 @@ def _bpe(model: ModelEntry, tokens: Listing) -> Model:
     vocab, unknown = _with_unknown(tokens)
     prefix = model.continuing_subword_prefix or ""
     pairs = [_pair(merge) for merge in model.merges]
+    marks = {  # the library takes no None for any of them
+        "unk_token": unknown,
+        "continuing_subword_prefix": prefix or None,
+        "end_of_word_suffix": model.end_of_word_suffix or None,
+    }
     return BPE(
         vocab=vocab,
         merges=without(pairs, tokens.hidden(), prefix),
-        unk_token=unknown,
         fuse_unk=model.fuse_unk,
         byte_fallback=model.byte_fallback,
         ignore_merges=model.ignore_merges,
-        continuing_subword_prefix=prefix or None,
-        end_of_word_suffix=model.end_of_word_suffix or None,
+        **{name: mark for name, mark in marks.items() if mark is not None},
     )
 
 

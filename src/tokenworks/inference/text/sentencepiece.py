@@ -10,7 +10,7 @@ from typing import Final
 
 from tokenizers import Regex, Tokenizer
 from tokenizers.models import BPE, Unigram
-from tokenizers.normalizers import Normalizer, Precompiled, Prepend, Replace, Strip
+from tokenizers.normalizers import Normalizer, Precompiled, Prepend, Replace
 from tokenizers.normalizers import Sequence as Normalizers
 
 from tokenworks.inference.text.vocabulary import BYTE_TOKENS, SPACE, TokenKind
@@ -56,9 +56,9 @@ def bpe_by_scores(pieces: Pieces) -> Tokenizer:
     model = BPE(
         vocab=vocab if unknown is None else {**vocab, "": unknown},
         merges=_merges(pieces),
-        unk_token=None if unknown is None else "",
         fuse_unk=True,
         byte_fallback=BYTE_TOKENS.keys() <= vocab.keys(),
+        **({} if unknown is None else {"unk_token": ""}),
     )
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = _normalizer(pieces)
@@ -110,7 +110,7 @@ def unigram(pieces: Pieces) -> Tokenizer:
 def _normalizer(pieces: Pieces) -> Normalizer:
     steps: list[Normalizer] = [Precompiled(pieces.charsmap)] if pieces.charsmap else []
     if pieces.trims_spaces:
-        steps += [Strip(), Replace(Regex(" {2,}"), " ")]
+        steps += [Replace(Regex(" {2,}"), " "), Replace(Regex(r"\A | \z"), "")]
     if pieces.space_prefix:
         steps.append(Prepend(SPACE))
     return Normalizers([*steps, Replace(" ", SPACE)])

@@ -81,7 +81,10 @@ class TokenizerFile:
         """The model's tokens by id, and the id of its unknown token."""
         vocab = self.model.vocab
         if isinstance(vocab, list):
-            return [text for text, _ in vocab], self.model.unk_id
+            unk_id = self.model.unk_id
+            if unk_id is not None and not 0 <= unk_id < len(vocab):
+                raise ValueError(f"its unknown token {unk_id} is none of {len(vocab)}")
+            return [text for text, _ in vocab], unk_id
         size = max(vocab.values(), default=-1) + 1
         if size > MAX_TOKENS or min(vocab.values(), default=0) < 0:
             raise ValueError(f"a token's id is not one of 0 to {MAX_TOKENS - 1}")
