@@ -182,7 +182,7 @@ def gguf_metadata(tokenizer: Tokenizer, family: str) -> dict[str, Writable]:
         merges = [" ".join(pair) for pair in model["merges"]]
         keys |= {"model": "gpt2", "pre": "llama-bpe", "merges": merges}
     elif family == "bert":
-        texts = [text if text.startswith("[") else _bert_text(text) for text in texts]
+        texts = [_bert_text(text) for text in texts]
         keys |= {"model": "bert", "cls_token_id": vocab["[CLS]"], "unknown_token_id": 1}
         keys |= {"seperator_token_id": vocab["[SEP]"]}
     elif family == "xlm":
@@ -206,4 +206,6 @@ def _kind(text: str, added: AddedToken | None) -> int:
 
 
 def _bert_text(text: str) -> str:
+    if text.startswith("[") and text.endswith("]"):
+        return text
     return text[2:] if text.startswith("##") else "▁" + text

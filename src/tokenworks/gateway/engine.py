@@ -197,6 +197,6 @@ def _length(request: Completion) -> int:
 
 def _tokenise(codec: TextCodec, request: Completion) -> list[int]:
     if request.messages is not None:
-        return codec.chat(request.messages)
+        return codec.chat(request.messages, request.template_options)
     assert isinstance(request.prompt, str)
     return checked(codec.prompt(request.prompt), codec)

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trained_tokenizers import save_folder
 from transformers import PreTrainedTokenizerFast
 
 from tokenworks.errors import RequestError
 from tokenworks.inference.text.codec import TextCodec
 from tokenworks.inference.text.open import open_codec
+from trained_tokenizers import save_folder
 
 PROPERTY = settings(max_examples=40, deadline=None)
 

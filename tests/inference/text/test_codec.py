@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 
-from tokenworks.errors import ModelFileError, RequestError
+from tokenworks.errors import RequestError
 from tokenworks.inference.models.gguf import GGUF, read_gguf
 from tokenworks.inference.models.gguf_writer import Writable, write_gguf
 from tokenworks.inference.text.byte_level import byte_level_bpe

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer
-from trained_tokenizers import FAMILIES, TOOL, TURNS, save_folder
 from transformers import PreTrainedTokenizerFast
 
 from tokenworks.errors import ModelFileError
 from tokenworks.inference.text.codec import TextCodec
 from tokenworks.inference.text.open import open_codec
+from trained_tokenizers import FAMILIES, TOOL, TURNS, save_folder
 
 PROPERTY = settings(max_examples=60, deadline=None)
 CONTROL = ("<s>", "</s>", "<unk>", "[UNK]", "[CLS]", "[SEP]", "[END]", *TURNS)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trained_tokenizers import TOOL, gguf_metadata, save_folder
 
 from tokenworks.errors import ModelFileError
 from tokenworks.inference.models.gguf_writer import Writable, write_gguf
@@ -15,6 +14,7 @@ from tokenworks.inference.text.codec import TextCodec
 from tokenworks.inference.text.open import open_codec
 from tokenworks.inference.text.pre_tokenizers import WORDS
 from tokenworks.inference.text.tiny_vocabulary import tiny_vocabulary
+from trained_tokenizers import TOOL, gguf_metadata, save_folder
 
 PROPERTY = settings(max_examples=60, deadline=None)
 CONVERTED = ("byte level", "llama", "gemma", "bert", "xlm")

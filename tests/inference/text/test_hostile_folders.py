@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trained_tokenizers import save_folder
 
 from tokenworks.errors import ModelFileError, RequestError
 from tokenworks.inference.text.files import MAX_BYTES
 from tokenworks.inference.text.open import open_codec
 from tokenworks.inference.text.vocabulary import MAX_TOKENS
+from trained_tokenizers import save_folder
 
 PROPERTY = settings(max_examples=150, deadline=None)
 
@@ -65,7 +65,7 @@ FIELDS = [
     ("model", {"type": "BPE", "vocab": {"a": -1}}, "id is not one of"),
     ("model", {"type": "BPE", "vocab": {"a": 1}, "merges": ["a"]}, "'a' is not a pair"),
     ("model", {"type": "BPE", "vocab": {"a": 1}, "merges": ["a b"]}, "no good tokenizer"),
-    ("model", {"type": "Unigram", "vocab": [["a", 1.0]], "unk_id": 7}, "unknown token 7 is none of 1"),
+    ("model", {"type": "Unigram", "vocab": [["a", 1.0]], "unk_id": 7}, "token 7 is none of 1"),
     ("model", {"type": "WordPiece", "vocab": {"a": 1}}, "no unknown token"),
     (
         "model",

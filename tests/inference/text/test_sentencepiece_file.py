@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trained_tokenizers import BYTES, CORPUS, sentencepiece_vocabulary
 
 from tokenworks.errors import ModelFileError
 from tokenworks.inference.text.open import open_codec
 from tokenworks.inference.text.protobuf import fields
 from tokenworks.inference.text.sentencepiece_file import parse_sentencepiece
+from trained_tokenizers import BYTES, CORPUS, sentencepiece_vocabulary
 
 PROPERTY = settings(max_examples=100, deadline=None)
 
