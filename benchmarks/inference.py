@@ -30,7 +30,7 @@ from tokenworks.inference.messages import Generate, Sampling
 from tokenworks.inference.models.library import Library
 from tokenworks.inference.models.model import Model, load_model
 from tokenworks.inference.settings import EngineSettings
-from tokenworks.inference.text.codec import TextCodec
+from tokenworks.inference.text.gguf_text import codec_of_gguf
 from tokenworks.telemetry.clock import MonotonicClock
 
 PROMPT, DECODE = 512, 64
@@ -160,7 +160,7 @@ def measure_quality(path: Path, threads: int, text: Path) -> dict[str, dict[str,
         executor.allocate(WINDOW // PAGE_TOKENS)
     # 8 characters a token are more than any English text has.
     passage = text.read_text(encoding="utf-8")[: WINDOW * WINDOWS * 8]
-    tokens = TextCodec.from_gguf(model.gguf).encode(passage)[: WINDOW * WINDOWS]
+    tokens = codec_of_gguf(model.gguf).encode(passage)[: WINDOW * WINDOWS]
     peers = {
         "llama.cpp Q4_0": llamacpp.Peer(llamacpp.transcoded(path, "Q4_0"), threads),
         "llama.cpp as shipped": llamacpp.Peer(path, threads),

@@ -6,6 +6,7 @@ import random
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +16,9 @@ from tokenworks.errors import ContextLengthError, EngineError, QueueFullError, R
 from tokenworks.fleet.processes import Backoff
 from tokenworks.gateway.backend import Chunk, Completion
 from tokenworks.gateway.engine import EngineBackend
+from tokenworks.inference.models.random_model import TINY_CONFIG, write_random_model
 from tokenworks.inference.settings import EngineSettings
+from tokenworks.inference.text.tiny_vocabulary import tiny_vocabulary
 from tokenworks.telemetry.metrics import Metrics
 
 T = TypeVar("T")
@@ -232,6 +235,27 @@ def test_too_long_a_request_is_refused_with_the_numbers(tiny_model: Path) -> Non
                 await answer(backend, completion(prompt="\t" * 3000))
 
         assert "at most" in str(too_many.value)
+
+    run(main())
+
+
+def test_options_of_the_chat_template_reach_it(tmp_path: Path) -> None:
+    vocabulary = tiny_vocabulary(chat_template="Hi{% if thinking %}, and why?{% endif %}")
+    tokens = vocabulary["tokenizer.ggml.tokens"]
+    assert isinstance(tokens, list)
+    config = replace(TINY_CONFIG, vocabulary=len(tokens))
+    write_random_model(tmp_path / "m.gguf", config, metadata=vocabulary)
+    chat = {"prompt": None, "messages": [{"role": "user", "content": "x"}], "max_tokens": 1}
+
+    async def main() -> None:
+        lengths = []
+        async with backend_of(tmp_path / "m.gguf") as backend:
+            for options in ({}, {"thinking": False}, {"thinking": True}):
+                chunks = await answer(backend, completion(**chat, template_options=options))
+                assert chunks[-1].usage is not None
+                lengths.append(chunks[-1].usage.prompt_tokens)
+
+        assert lengths[0] == lengths[1] < lengths[2]
 
     run(main())
 

@@ -9,16 +9,13 @@ from hypothesis import strategies as st
 from tokenworks.gateway.backend import Chunk
 from tokenworks.gateway.text import AnswerText
 from tokenworks.inference.messages import Alternative, Token
-from tokenworks.inference.models.gguf import read_gguf
 from tokenworks.inference.text.codec import TextCodec
+from tokenworks.inference.text.open import open_codec
 
 
 @pytest.fixture(scope="module")
 def codec(tiny_model: Path) -> TextCodec:
-    gguf = read_gguf(tiny_model)
-    codec = TextCodec.from_gguf(gguf)
-    gguf.close()
-    return codec
+    return open_codec(tiny_model)
 
 
 def feed(

@@ -125,6 +125,15 @@ BAD_PARAMETERS = [
     ({"logit_bias": {"the": 1}}, "logit_bias", "'the' is not a token id"),
     ({"logit_bias": {"-1": 1}}, "logit_bias", "'-1' is not a token id"),
     ({"logit_bias": [1]}, "logit_bias", "must be an object"),
+    ({"chat_template_kwargs": []}, "chat_template_kwargs", "must be an object"),
+    ({"chat_template_kwargs": {"tools": 1}}, "chat_template_kwargs", "'tools' is not for"),
+    ({"chat_template_kwargs": {"x": [1]}}, "chat_template_kwargs", "'x' must be a boolean"),
+    ({"chat_template_kwargs": {"x": "y" * 257}}, "chat_template_kwargs", "'x' must be"),
+    (
+        {"chat_template_kwargs": {f"x{n}": True for n in range(17)}},
+        "chat_template_kwargs",
+        "at most 16",
+    ),
     ({"model": ""}, "model", "at least 1"),
     ({"model": 7}, "model", "valid string"),
 ]

@@ -246,7 +246,11 @@ def test_the_request_carries_every_parameter_to_the_backend(
             seed=-1,
             stop="END",
             user="someone",
-            extra_body={"top_k": 7, "min_p": 0.125},
+            extra_body={
+                "top_k": 7,
+                "min_p": 0.125,
+                "chat_template_kwargs": {"enable_thinking": False},
+            },
             extra_headers={"x-request-id": "my-own-id"},
         )
     request = scripted.requests[0]
@@ -259,6 +263,7 @@ def test_the_request_carries_every_parameter_to_the_backend(
     ]
     assert (request.max_tokens, request.temperature, request.top_p) == (3, 0.25, 0.5)
     assert (request.top_k, request.min_p, request.stop) == (7, 0.125, ("END",))
+    assert request.template_options == {"enable_thinking": False}
     assert request.seed == 2**63 - 1
 
 

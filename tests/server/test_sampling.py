@@ -9,10 +9,10 @@ import pytest
 
 from serving import Serving, serving
 from tokenworks.gateway.engine import EngineBackend
-from tokenworks.inference.models.gguf import read_gguf
 from tokenworks.inference.sampler import choice_seed
 from tokenworks.inference.settings import EngineSettings
 from tokenworks.inference.text.codec import TextCodec
+from tokenworks.inference.text.open import open_codec
 from tokenworks.telemetry.metrics import Metrics
 
 HELLO: Any = [{"role": "user", "content": "hello"}]
@@ -36,10 +36,7 @@ def client(server: Serving) -> Iterator[openai.OpenAI]:
 
 @pytest.fixture(scope="module")
 def codec(tiny_model: Path) -> TextCodec:
-    gguf = read_gguf(tiny_model)
-    codec = TextCodec.from_gguf(gguf)
-    gguf.close()
-    return codec
+    return open_codec(tiny_model)
 
 
 def complete(client: openai.OpenAI, **changes: Any) -> Any:

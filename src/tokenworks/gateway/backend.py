@@ -1,6 +1,6 @@
 """The boundary between the gateway and whoever answers: one request in, a stream of text out."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -28,7 +28,8 @@ class Completion:
     `n` answers are wanted, each with a seed derived from `seed`. `echo` puts the prompt before
     each, with its log-probabilities if `logprobs` are asked for; only then may `max_tokens` be 0.
     The penalties, biases and `min_tokens` are those of `inference.messages.Sampling`; before
-    `min_tokens` tokens, stop strings do not end the answer either.
+    `min_tokens` tokens, stop strings do not end the answer either. `template_options` are further
+    variables for the chat template.
     """
 
     request_id: str
@@ -50,6 +51,7 @@ class Completion:
     min_tokens: int = 0
     n: int = 1
     echo: bool = False
+    template_options: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,9 +25,9 @@ from tokenworks.gateway.choices import Choices
 from tokenworks.gateway.supervisor import Supervisor
 from tokenworks.inference.client import EngineClient
 from tokenworks.inference.messages import Ready
-from tokenworks.inference.models.gguf import read_gguf
 from tokenworks.inference.settings import EngineSettings
 from tokenworks.inference.text.codec import TextCodec
+from tokenworks.inference.text.open import open_codec
 from tokenworks.telemetry.clock import Clock, MonotonicClock
 from tokenworks.telemetry.metrics import Metrics
 
@@ -78,7 +78,7 @@ class EngineBackend:
         is not supported.
         """
         loop = asyncio.get_running_loop()
-        codec = loop.run_in_executor(self._tokeniser, _open_codec, self._settings.model_path)
+        codec = loop.run_in_executor(self._tokeniser, open_codec, Path(self._settings.model_path))
         try:
             await self._supervisor.start()
             self._codec = await codec
@@ -189,14 +189,6 @@ class _Losses:
             )
 
 
-def _open_codec(path: str) -> TextCodec:
-    gguf = read_gguf(Path(path))
-    try:
-        return TextCodec.from_gguf(gguf)
-    finally:
-        gguf.close()
-
-
 def _length(request: Completion) -> int:
     if isinstance(request.prompt, str):
         return len(request.prompt)
@@ -205,6 +197,6 @@ def _length(request: Completion) -> int:
 
 def _tokenise(codec: TextCodec, request: Completion) -> list[int]:
     if request.messages is not None:
-        return codec.chat(request.messages)
+        return codec.chat(request.messages, request.template_options)
     assert isinstance(request.prompt, str)
     return checked(codec.prompt(request.prompt), codec)

@@ -31,6 +31,7 @@ def chat_router(context: Context) -> APIRouter:
             messages=_messages(parameters),
             max_tokens=parameters.max_completion_tokens or parameters.max_tokens,
             logprobs=(parameters.top_logprobs or 0) if parameters.logprobs else None,
+            template_options=parameters.chat_template_kwargs,
         )
         chunks = context.gateway.stream(completion)
         head = {

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -38,6 +38,7 @@ def completion_of(
     messages: list[dict[str, str]] | None = None,
     prompt: str | list[int] | None = None,
     echo: bool = False,
+    template_options: Mapping[str, object] | None = None,
 ) -> Completion:
     """The request as the gateway wants it: every default of the API filled in here.
 
@@ -64,6 +65,7 @@ def completion_of(
         min_tokens=given.min_tokens or 0,
         n=given.n or 1,  # nor here
         echo=echo,
+        template_options=template_options or {},
     )
 
 

@@ -17,6 +17,14 @@ MOST_LOGPROBS = 20
 MOST_CHOICES = 16
 MOST_BIASES = 1024
 LARGEST_BIAS = 100.0
+MOST_OPTIONS = 16
+LONGEST_OPTION = 256
+
+Options = dict[str, bool | int | float | str]
+OWN_VARIABLES = frozenset(
+    {"messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token", "range"}
+)
+"""What a chat template is told already."""
 
 _NOTHING: tuple[object, ...] = (None,)
 _EMPTY: tuple[object, ...] = (None, [], {})
@@ -116,6 +124,18 @@ def _bias(name: str, value: object) -> float:
     return float(number)
 
 
+def _template_options(options: object) -> object:
+    """What a chat template may be told: short scalars, none that the server itself says."""
+    if not isinstance(options, dict) or len(options) > MOST_OPTIONS:
+        raise ValueError(f"must be an object of at most {MOST_OPTIONS} options")
+    for name, value in options.items():
+        if name in OWN_VARIABLES:
+            raise ValueError(f"{name!r} is not for requests to say")
+        if not isinstance(value, bool | int | float | str) or len(str(value)) > LONGEST_OPTION:
+            raise ValueError(f"{_short(name)} must be a boolean, a number or a short string")
+    return options
+
+
 def _one_prompt(prompt: object) -> object:
     """Text, token ids, or a list with one of these."""
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str | list):
@@ -191,6 +211,7 @@ class ChatParameters(Parameters):
     max_completion_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
+    chat_template_kwargs: Annotated[Options, BeforeValidator(_template_options)] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -19,7 +19,7 @@ from tokenworks.inference.models.gguf_writer import EncodedTensor, write_gguf
 from tokenworks.inference.models.model import load_config
 from tokenworks.inference.models.random_model import TINY_CONFIG, write_random_model
 from tokenworks.inference.models.tensors import TensorType
-from tokenworks.inference.text.codec import TextCodec
+from tokenworks.inference.text.gguf_text import codec_of_gguf
 from tokenworks.inference.text.tiny_vocabulary import tiny_vocabulary
 
 FUZZ = settings(
@@ -267,7 +267,7 @@ def use_everything(folder: Path, data: bytes) -> str:
         for name, info in file.tensors.items():
             assert file.raw(name).nbytes == info.nbytes
         load_config(file)
-        TextCodec.from_gguf(file)
+        codec_of_gguf(file)
         outcome = "used"
     except ModelFileError:
         outcome = "refused"

@@ -7,9 +7,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tokenworks.errors import RequestError
-from tokenworks.inference.models.gguf import read_gguf
 from tokenworks.inference.models.gguf_writer import write_gguf
 from tokenworks.inference.text.codec import TextCodec
+from tokenworks.inference.text.open import open_codec
 from tokenworks.inference.text.stream import TextStream
 from tokenworks.inference.text.tiny_vocabulary import tiny_vocabulary
 
@@ -20,7 +20,7 @@ PROPERTY = settings(max_examples=200, deadline=None)
 def codec(tmp_path_factory: pytest.TempPathFactory) -> TextCodec:
     path: Path = tmp_path_factory.mktemp("stream") / "v.gguf"
     write_gguf(path, tiny_vocabulary(), [])
-    return TextCodec.from_gguf(read_gguf(path))
+    return open_codec(path)
 
 
 any_tokens = st.lists(st.integers(0, 282), max_size=40)

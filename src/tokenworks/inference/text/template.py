@@ -40,23 +40,21 @@ class ChatTemplate:
         except Exception as problem:  # also the limits of Python's own compiler, say on nesting
             raise ModelFileError(f"The chat template is malformed: {problem}") from None
 
-    def render(self, messages: Messages, *, bos: str, eos: str) -> str:
+    def render(self, messages: Messages, variables: Mapping[str, object]) -> str:
         """The prompt up to where the assistant's answer begins.
 
-        Raises RequestError, with the template's own message, if it refuses or cannot render the
-        messages.
+        `variables` are what a template may know besides the messages. Raises RequestError, with
+        the template's own message, if it refuses or cannot render the messages.
         """
-        variables = {
+        known = {
             "messages": messages,
             "add_generation_prompt": True,
-            "bos_token": bos,
-            "eos_token": eos,
             "tools": None,
             "documents": None,
             "range": _Range(),
         }
         try:
-            return self._bounded(variables)
+            return self._bounded({**variables, **known})
         except TemplateError as problem:
             raise RequestError(
                 f"The model's chat template refused the messages: {problem}", param="messages"

@@ -1,29 +1,35 @@
 """A model's vocabulary: its tokens, what kind each is, and the bytes each stands for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
 from functools import cached_property
+from typing import Final
 
-from tokenworks.errors import ModelFileError
-from tokenworks.inference.models.gguf import GGUF
-from tokenworks.inference.models.gguf_values import LazyArray
+MAX_TOKENS: Final = 4 << 20  # the largest real vocabularies have about 262,000
+
+SPACE: Final = "\u2581"
+"""What SentencePiece and WordPiece in GGUF files write for a space."""
+
+CONTINUES: Final = "##"
+"""How WordPiece spells that a token goes on within a word."""
 
 # Tokens that end an answer wherever they are control tokens, whatever `eos` says: chat models are
 # shipped with either. The list is llama.cpp's (llama-vocab.cpp, `special_eog_ids`).
-ANSWER_ENDS = (
+ANSWER_ENDS: Final = (
     "<|im_end|>",
     "<|eot_id|>",
     "<|eom_id|>",
     "<|end|>",
     "<|endoftext|>",
+    "<|end_of_text|>",
     "<end_of_turn>",
     "<EOT>",
 )
 
 
 class TokenKind(IntEnum):
-    """What `tokenizer.ggml.token_type` says, with its numbers."""
+    """What `tokenizer.ggml.token_type` and SentencePiece say of a token, with their numbers."""
 
     NORMAL = 1
     UNKNOWN = 2
@@ -31,6 +37,14 @@ class TokenKind(IntEnum):
     USER_DEFINED = 4
     UNUSED = 5
     BYTE = 6
+
+
+class Spelling(Enum):
+    """How a vocabulary writes bytes as text."""
+
+    BYTE_LEVEL = "every byte is a character of GPT-2's alphabet"
+    SENTENCEPIECE = "U+2581 is a space, and a byte token is written <0xNN>"
+    WORDPIECE = "a token begins a word, with a space before it, unless it is written with ##"
 
 
 def byte_alphabet() -> dict[str, int]:
@@ -45,97 +59,76 @@ def byte_alphabet() -> dict[str, int]:
 
 
 _ALPHABET = byte_alphabet()
+BYTE_TOKENS: Final = {f"<0x{byte:02X}>": bytes([byte]) for byte in range(256)}
+"""SentencePiece's tokens for single bytes."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Tokens by id. Normal tokens are spelt in GPT-2's byte alphabet, all others as plain text."""
+    """Tokens by id; control, unknown and user-defined tokens are plain text, others spelt.
 
-    tokens: list[str]
-    kinds: list[int]
-    bos: int | None
-    eos: int | None
-    add_bos: bool
-    stop_tokens: tuple[int, ...]
+    `begin` and `end` are put around a whole text, `bos` and `eos` are what templates print, and
+    `stop_tokens` end an answer. A control token in `strips_left` or `strips_right` takes the white
+    space beside it along.
+    """
+
+    tokens: Sequence[str]
+    kinds: Sequence[int]
+    spelling: Spelling
+    bos: int | None = None
+    eos: int | None = None
+    begin: tuple[int, ...] = ()
+    end: tuple[int, ...] = ()
+    stop_tokens: tuple[int, ...] = ()
+    strips_left: frozenset[int] = frozenset()
+    strips_right: frozenset[int] = frozenset()
 
     def is_control(self, token: int) -> bool:
-        return self.kinds[token] == TokenKind.CONTROL
+        """Whether the token is no part of any text.
+
+        So is the unknown token, and whatever the model has beyond its tokenizer: files pad.
+        """
+        return token >= len(self.kinds) or self.kinds[token] in (
+            TokenKind.CONTROL,
+            TokenKind.UNKNOWN,
+        )
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes this token stands for. Raises IndexError outside the vocabulary."""
+        """The bytes this token stands for; none for padding. Raises IndexError if negative."""
         if token < 0:
             raise IndexError(f"token {token} is negative")
-        text = self.tokens[token]
-        if self.kinds[token] != TokenKind.NORMAL:
+        if token >= len(self.tokens) or self.kinds[token] == TokenKind.UNUSED:
+            return b""
+        text, kind = self.tokens[token], self.kinds[token]
+        if kind in (TokenKind.CONTROL, TokenKind.UNKNOWN):
             return text.encode()
-        try:
-            return bytes([_ALPHABET[character] for character in text])
-        except KeyError:
-            return text.encode()
+        if self.spelling is Spelling.SENTENCEPIECE:
+            byte = BYTE_TOKENS.get(text) if kind == TokenKind.BYTE else None
+            return byte or text.replace(SPACE, " ").encode()
+        if self.spelling is Spelling.WORDPIECE:
+            return text[2:].encode() if text.startswith(CONTINUES) else f" {text}".encode()
+        return text.encode() if kind == TokenKind.USER_DEFINED else _from_alphabet(text)
 
     @cached_property
     def control(self) -> dict[str, int]:
-        """Control tokens by their text."""
-        return self.of_kind(TokenKind.CONTROL)
+        """Control tokens and the unknown token by their text."""
+        return self.of_kind(TokenKind.UNKNOWN) | self.of_kind(TokenKind.CONTROL)
 
-    def of_kind(self, kind: TokenKind) -> dict[str, int]:
-        kinds = zip(self.tokens, self.kinds, strict=True)
-        return {token: index for index, (token, its) in enumerate(kinds) if its == kind and token}
-
-
-def read_vocabulary(gguf: GGUF) -> Vocabulary:
-    """The vocabulary of a model file. Raises ModelFileError if it is missing or inconsistent."""
-    tokens = _array(gguf, "tokenizer.ggml.tokens").strings()
-    kinds = _whole_numbers(gguf, "tokenizer.ggml.token_type")
-    if len(tokens) != len(kinds):
-        raise ModelFileError(
-            f"Model file '{gguf.path}': {len(tokens)} tokens but {len(kinds)} token types"
-        )
-    eos = _token_id(gguf, "eos", len(tokens))
-    ends = [eos, _token_id(gguf, "eot", len(tokens)), _token_id(gguf, "eom", len(tokens))]
-    control = {
-        token: index
-        for index, (token, kind) in enumerate(zip(tokens, kinds, strict=True))
-        if kind == TokenKind.CONTROL
-    }
-    ends += [control.get(text) for text in ANSWER_ENDS]
-    return Vocabulary(
-        tokens=tokens,
-        kinds=kinds,
-        bos=_token_id(gguf, "bos", len(tokens)),
-        eos=eos,
-        add_bos=_adds_bos(gguf.metadata),
-        stop_tokens=tuple(dict.fromkeys(end for end in ends if end is not None)),
-    )
+    def of_kind(self, *kinds: TokenKind) -> dict[str, int]:
+        """Ids of the tokens of these kinds, by their text as the vocabulary spells it."""
+        pairs = enumerate(zip(self.tokens, self.kinds, strict=True))
+        return {token: index for index, (token, its) in pairs if its in kinds and token}
 
 
-def _adds_bos(metadata: Mapping[str, object]) -> bool:
-    """What the file says; files that do not say follow llama.cpp's default for Llama 3."""
-    is_llama3 = metadata.get("tokenizer.ggml.pre") in ("llama-bpe", "llama3", "llama-v3")
-    return bool(metadata.get("tokenizer.ggml.add_bos_token", is_llama3))
+def _from_alphabet(text: str) -> bytes:
+    try:
+        return bytes([_ALPHABET[character] for character in text])
+    except KeyError:
+        return text.encode()
 
 
-def _token_id(gguf: GGUF, name: str, size: int) -> int | None:
-    key = f"tokenizer.ggml.{name}_token_id"
-    value = gguf.metadata.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, int) or not 0 <= value < size:
-        raise ModelFileError(
-            f"Model file '{gguf.path}': metadata {key!r} is {value!r}, not one of {size} tokens"
-        )
-    return value
-
-
-def _whole_numbers(gguf: GGUF, key: str) -> list[int]:
-    numbers = _array(gguf, key).numbers()
-    if numbers.dtype.kind not in "iu":
-        raise ModelFileError(f"Model file '{gguf.path}': metadata {key!r} is not whole numbers")
-    return [int(number) for number in numbers.tolist()]
-
-
-def _array(gguf: GGUF, key: str) -> LazyArray:
-    value = gguf.metadata.get(key)
-    if not isinstance(value, LazyArray):
-        raise ModelFileError(f"Model file '{gguf.path}': metadata {key!r} is missing or no array")
-    return value
+def stop_tokens(control: dict[str, int], *ends: Iterable[int | None]) -> tuple[int, ...]:
+    """What ends an answer: `ends` in order, then every control token whose name says so."""
+    known = [control.get(text) for text in ANSWER_ENDS]
+    all_ends = [end for group in (*ends, known) for end in group]
+    return tuple(dict.fromkeys(end for end in all_ends if end is not None))
