@@ -94,7 +94,11 @@ def test_models_come_from_a_file_and_go_again(tiny_model: Path, tmp_path: Path) 
 
     listed = json.loads(tokenworks("models", "list", "--json", home=tmp_path).stdout)
     states = {entry["id"]: entry["state"] for entry in listed}
-    assert states == {"smollm2-135m-instruct": "available", "tiny": "pulled"}
+    assert states == {
+        "all-minilm-l6-v2": "available",
+        "smollm2-135m-instruct": "available",
+        "tiny": "pulled",
+    }
 
     inside = json.loads(tokenworks("models", "inspect", "tiny", "--json", home=tmp_path).stdout)
     assert inside["config"]["layers"] == 2

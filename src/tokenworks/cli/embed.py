@@ -16,7 +16,7 @@ from tokenworks.inference.models.model import load_model
 from tokenworks.inference.text.open import open_codec
 
 _AT_ONCE = 64
-"""Texts that are read before any is computed: enough to fill batches, few enough to see progress."""
+"""Texts that are read before any is computed: they fill batches, and progress shows."""
 
 
 class Embedding(msgspec.Struct, frozen=True):
