@@ -12,7 +12,7 @@ INDEX: Final = "model.safetensors.index.json"
 COMPANIONS: Final = (
     *("generation_config.json", "chat_template.jinja"),
     *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"),
-    *("vocab.txt", "vocab.json", "merges.txt"),
+    *("vocab.txt", "vocab.json", "merges.txt", "added_tokens.json"),
     *("modules.json", "sentence_bert_config.json", "1_Pooling/config.json"),
 )
 """What is taken along where it is there. No code and no pickles: neither is ever opened."""
