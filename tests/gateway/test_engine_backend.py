@@ -216,7 +216,7 @@ def test_logprobs_come_with_the_text_of_their_tokens(tiny_model: Path) -> None:
 def test_max_tokens_defaults_to_what_the_context_leaves(tiny_model: Path) -> None:
     async def main() -> None:
         async with backend_of(tiny_model, context_length=64) as backend:
-            chunks = await answer(backend, completion(5, max_tokens=None))
+            chunks = await answer(backend, completion(6, max_tokens=None))
         usage = chunks[-1].usage
 
         assert usage is not None
