@@ -18,7 +18,7 @@ from tokenworks.gateway.backend import Chunk, Completion
 from tokenworks.gateway.engine import EngineBackend
 from tokenworks.inference.models.random_model import TINY_CONFIG, write_random_model
 from tokenworks.inference.settings import EngineSettings
-from tokenworks.inference.text.tiny_vocabulary import tiny_vocabulary
+from tokenworks.inference.text.tiny_vocabulary import CONTROL, tiny_vocabulary
 from tokenworks.telemetry.metrics import Metrics
 
 T = TypeVar("T")
@@ -216,7 +216,9 @@ def test_logprobs_come_with_the_text_of_their_tokens(tiny_model: Path) -> None:
 def test_max_tokens_defaults_to_what_the_context_leaves(tiny_model: Path) -> None:
     async def main() -> None:
         async with backend_of(tiny_model, context_length=64) as backend:
-            chunks = await answer(backend, completion(6, max_tokens=None))
+            never_ends = tuple((token, -100.0) for token in range(len(CONTROL)))
+            wanted = completion(5, max_tokens=None, logit_bias=never_ends)
+            chunks = await answer(backend, wanted)
         usage = chunks[-1].usage
 
         assert usage is not None
