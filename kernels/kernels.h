@@ -4,6 +4,7 @@
 // it is called with: that is what makes answers independent of the batch.
 #pragma once
 #include "layout.h"
+#include "source.h"
 
 namespace tokenworks {
 
@@ -12,6 +13,9 @@ enum class Activation { silu, gelu_tanh, gelu };
 struct Kernels {
     const char* name;
     bool (*supported)();
+
+    // `count` rows of a file, up to 16, as one q4 or q8 panel of zeros; every path makes the same bytes of them.
+    void (*pack_panel)(Source source, const uint8_t* const* rows, int count, int inputs, uint8_t* out);
 
     // out[row * stride + i] (= or +=) sum over inputs of w[i] * in[row], for the rows of panels [begin, end).
     // `out` points at row 0, output 16 * begin.

@@ -3,9 +3,8 @@
 #pragma once
 #include <arm_neon.h>
 
+#include "halves.h"
 #include "layout.h"
-
-#define TW_INLINE static inline __attribute__((always_inline))
 
 namespace tokenworks::neon_lanes {
 
@@ -29,7 +28,16 @@ TW_INLINE Floats divide(Floats a, Floats b) { TW_PARTS(Floats, vdivq_f32(a.part[
 TW_INLINE Floats maximum(Floats a, Floats b) { TW_PARTS(Floats, vmaxq_f32(a.part[i], b.part[i])); }
 TW_INLINE Floats minimum(Floats a, Floats b) { TW_PARTS(Floats, vminq_f32(a.part[i], b.part[i])); }
 TW_INLINE Floats fused(Floats a, Floats b, Floats c) { TW_PARTS(Floats, vfmaq_f32(c.part[i], a.part[i], b.part[i])); }
+TW_INLINE Floats numbers_only(Floats a) {
+    TW_PARTS(Floats, vreinterpretq_f32_u32(
+        vandq_u32(vreinterpretq_u32_f32(a.part[i]), vceqq_f32(a.part[i], a.part[i]))));
+}
 TW_INLINE Floats absolute(Floats a) { TW_PARTS(Floats, vabsq_f32(a.part[i])); }
+TW_INLINE Ints load_bytes(const int8_t* p) {
+    const int16x8_t low = vmovl_s8(vld1_s8(p)), high = vmovl_s8(vld1_s8(p + 8));
+    return {{vmovl_s16(vget_low_s16(low)), vmovl_s16(vget_high_s16(low)), vmovl_s16(vget_low_s16(high)),
+             vmovl_s16(vget_high_s16(high))}};
+}
 TW_INLINE Floats to_floats(Ints a) { TW_PARTS(Floats, vcvtq_f32_s32(a.part[i])); }
 TW_INLINE Ints round_to_ints(Floats a) { TW_PARTS(Ints, vcvtnq_s32_f32(a.part[i])); }
 TW_INLINE Floats load_half(const uint16_t* p) {

@@ -1,11 +1,13 @@
 // The Python face of the kernels: tokenworks.inference._kernels.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/function.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include <cstring>
 
+#include "decode.h"
 #include "transformer.h"
 
 namespace nb = nanobind;
@@ -17,6 +19,7 @@ namespace {
 using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Floats = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Integers = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Release = std::function<void(size_t, size_t)>;
 using Out = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 std::vector<std::string> supported_paths() {
@@ -36,9 +39,8 @@ const Kernels& path_named(const std::string& name) {
 }
 
 Source source_named(const std::string& name) {
-    static const char* const names[] = {"F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1"};
-    for (int i = 0; i < 6; ++i)
-        if (name == names[i]) return Source(i);
+    for (int i = 0; i < kSources; ++i)
+        if (name == kBlocks[i].name) return Source(i);
     throw nb::value_error(("no kernel for the encoding " + name).c_str());
 }
 
@@ -47,9 +49,29 @@ void expect(bool holds, const char* what) {
 }
 
 void check_bytes(const Bytes& raw, Source source, int rows, int inputs) {
-    const bool blocks = source == Source::q8_0 || source == Source::q4_0 || source == Source::q4_1;
-    expect(!blocks || inputs % kGroup == 0, "a block format needs rows of whole blocks");
+    expect(rows > 0 && inputs > 0, "a matrix without rows or inputs");
+    expect(inputs % block_of(source).weights == 0, "a block format needs rows of whole blocks");
     expect(raw.size() == row_bytes(source, inputs) * size_t(rows), "tensor has the wrong number of bytes");
+}
+
+// The bytes of a matrix's panels as this path packs them.
+nb::bytes panels(const std::string& path, const std::string& encoding, Bytes raw, int rows, int inputs) {
+    const Source source = source_named(encoding);
+    check_bytes(raw, source, rows, inputs);
+    Arena arena;
+    Team alone(1);
+    const Matrix matrix = pack(path_named(path), arena, alone, {source, raw.data()}, rows, inputs, nullptr);
+    return nb::bytes(matrix.data, matrix.panel_bytes * size_t(matrix.panels()));
+}
+
+// The rows of an embedding as float32.
+nb::bytes decoded(const std::string& encoding, Bytes raw, int rows, int inputs) {
+    const Source source = source_named(encoding);
+    check_bytes(raw, source, rows, inputs);
+    std::vector<float> values(size_t(rows) * size_t(inputs));
+    for (int row = 0; row < rows; ++row)
+        decode_row(source, raw.data() + row_bytes(source, inputs) * size_t(row), inputs, &values[size_t(row) * inputs]);
+    return nb::bytes(values.data(), values.size() * sizeof(float));
 }
 
 // Checks every index before any kernel reads through it.
@@ -83,13 +105,13 @@ public:
         embedding_ = raw;  // read from in every forward
         transformer_.set_embedding(source, raw.data());
     }
-    void set_matrix(int layer, const std::string& name, const std::string& encoding, Bytes raw) {
+    void set_matrix(int layer, const std::string& name, const std::string& encoding, Bytes raw, const Release& release) {
         check_layer(layer);
         const Source source = source_named(encoding);
         const auto [rows, inputs] = transformer_.matrix_size(name);
         check_bytes(raw, source, rows, inputs);
-        nb::gil_scoped_release release;
-        transformer_.set_matrix(layer, name, source, raw.data());
+        nb::gil_scoped_release others_run;
+        transformer_.set_matrix(layer, name, {source, raw.data(), release});
     }
     void set_vector(int layer, const std::string& name, Floats values) {
         check_layer(layer);
@@ -159,6 +181,8 @@ void check_shape(int threads, const Shape& s) {
 NB_MODULE(_kernels, m) {
     m.doc() = "C++ kernels of the CPU executor.";
     m.def("supported_paths", &supported_paths, "Instruction-set paths that this processor can run, best first.");
+    m.def("panels", &panels, "path"_a, "encoding"_a, "raw"_a, "rows"_a, "inputs"_a, "A matrix as it is packed.");
+    m.def("decoded", &decoded, "encoding"_a, "raw"_a, "rows"_a, "inputs"_a, "An embedding's rows as they are read.");
     nb::class_<Module>(m, "Transformer")
         .def("__init__",
              [](Module* self, const std::string& path, int threads, int layers, int hidden, int heads, int kv_heads,

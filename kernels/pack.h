@@ -1,44 +1,29 @@
-// From GGUF's rows to panels.
+// From a file's rows to panels.
 #pragma once
-#include <cstdint>
-#include <vector>
+#include <functional>
 
-#include "layout.h"
+#include "arena.h"
+#include "kernels.h"
+#include "source.h"
 #include "team.h"
 
 namespace tokenworks {
 
-enum class Source { f32, f16, bf16, q8_0, q4_0, q4_1 };  // GGUF encodings, row by row
-
-size_t row_bytes(Source source, int inputs);
-
-// One row of a source tensor as floats.
-void decode_row(Source source, const uint8_t* row, int inputs, float* out);
-
-// Memory for weights, never freed piece by piece: large blocks that ask for huge pages, since weights are
-// streamed and TLB misses would show.
-class Arena {
-public:
-    Arena() = default;
-    ~Arena();
-    Arena(const Arena&) = delete;
-    Arena& operator=(const Arena&) = delete;
-    uint8_t* allocate(size_t bytes);  // zeroed, aligned to 64 bytes; throws std::bad_alloc
-    size_t used() const { return used_; }
-
-private:
-    struct Block {
-        uint8_t* data;
-        size_t bytes;
-    };
-    std::vector<Block> blocks_;
-    size_t left_ = 0;  // at the end of the last block
-    size_t used_ = 0;
+struct Tensor {  // as it lies in the file
+    Source source;
+    const uint8_t* raw;
+    // Told which bytes [begin, end) will not be read again, part by part while packing goes on: a mapped file's pages
+    // would otherwise stay beside what they became.
+    std::function<void(size_t begin, size_t end)> release = [](size_t, size_t) {};
 };
 
-// `order[i]` is the source row that becomes row i, or null for the same order. Q4_0 and Q4_1 become q4 with exactly
-// the same values, Q8_0 becomes q8 (likewise, -128 aside, which no encoder emits); floats become q8 where whole
-// groups allow it, else bf16.
-Matrix pack(Arena& arena, Team& team, Source source, const uint8_t* raw, int rows, int inputs, const int* order);
+// What a matrix of this source and width is packed as.
+Format format_for(Source source, int inputs);
+
+// `order[i]` is the source row that becomes row i, or null for the same order. Q4_0, Q4_1 and Q4_K become q4 and keep
+// their quants, as Q8_0, Q5_0, IQ4_NL and IQ4_XS do in q8 (-128 aside, which no encoder emits); the others are rounded
+// to q8 where whole groups allow it, else to bf16. Every path's kernels pack the same bytes.
+Matrix pack(const Kernels& kernels, Arena& arena, Team& team, const Tensor& tensor, int rows, int inputs,
+            const int* order);
 
 }  // namespace tokenworks

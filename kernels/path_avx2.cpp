@@ -1,14 +1,17 @@
+#include "blocks.h"
 #include "kernels.h"
 #include "simd_avx2.h"
 
 namespace tokenworks::avx2 {
 #include "kernels.inl"
+#include "decode.inl"
+#include "panels.inl"
 static bool supported() {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
 }
 }  // namespace tokenworks::avx2
 
 namespace tokenworks {
-const Kernels kAvx2Kernels = {"avx2",          avx2::supported,     avx2::product, avx2::rms_norm, avx2::layer_norm, avx2::add_to, avx2::quantise,
+const Kernels kAvx2Kernels = {"avx2",          avx2::supported, avx2::pack_panel, avx2::product, avx2::rms_norm, avx2::layer_norm, avx2::add_to, avx2::quantise,
                               avx2::activate, avx2::rotate, avx2::to_half, avx2::attend};
 }

@@ -1,8 +1,11 @@
+#include "blocks.h"
 #include "kernels.h"
 #include "simd_avx512.h"
 
 namespace tokenworks::avx512vnni {
 #include "kernels.inl"
+#include "decode.inl"
+#include "panels.inl"
 static bool supported() {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
@@ -12,6 +15,6 @@ static bool supported() {
 
 namespace tokenworks {
 const Kernels kAvx512VnniKernels = {
-    "avx512vnni",           avx512vnni::supported, avx512vnni::product,       avx512vnni::rms_norm, avx512vnni::layer_norm, avx512vnni::add_to,
+    "avx512vnni",           avx512vnni::supported, avx512vnni::pack_panel, avx512vnni::product,       avx512vnni::rms_norm, avx512vnni::layer_norm, avx512vnni::add_to,
     avx512vnni::quantise, avx512vnni::activate, avx512vnni::rotate, avx512vnni::to_half, avx512vnni::attend};
 }

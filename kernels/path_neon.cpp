@@ -1,13 +1,16 @@
 #include "arm_features.h"
+#include "blocks.h"
 #include "kernels.h"
 #include "simd_neon.h"
 
 namespace tokenworks::neon {
 #include "kernels.inl"
+#include "decode.inl"
+#include "panels.inl"
 static bool supported() { return arm::has_dot_products(); }
 }  // namespace tokenworks::neon
 
 namespace tokenworks {
-const Kernels kNeonKernels = {"neon",          neon::supported, neon::product, neon::rms_norm, neon::layer_norm, neon::add_to, neon::quantise,
+const Kernels kNeonKernels = {"neon",          neon::supported, neon::pack_panel, neon::product, neon::rms_norm, neon::layer_norm, neon::add_to, neon::quantise,
                               neon::activate, neon::rotate,    neon::to_half, neon::attend};
 }

@@ -1,15 +1,18 @@
 #include "arm_features.h"
+#include "blocks.h"
 #include "kernels.h"
 #include "simd_neon_i8mm.h"
 
 namespace tokenworks::neon_i8mm {
 #include "kernels.inl"
+#include "decode.inl"
+#include "panels.inl"
 static bool supported() { return arm::has_matrix_products() && arm::has_dot_products(); }
 }  // namespace tokenworks::neon_i8mm
 
 namespace tokenworks {
 const Kernels kNeonI8mmKernels = {
-    "neon-i8mm",           neon_i8mm::supported, neon_i8mm::product,   neon_i8mm::rms_norm,
+    "neon-i8mm",           neon_i8mm::supported, neon_i8mm::pack_panel, neon_i8mm::product,   neon_i8mm::rms_norm,
     neon_i8mm::layer_norm, neon_i8mm::add_to,    neon_i8mm::quantise,  neon_i8mm::activate,
     neon_i8mm::rotate,     neon_i8mm::to_half,   neon_i8mm::attend};
 }

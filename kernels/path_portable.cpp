@@ -1,14 +1,17 @@
+#include "blocks.h"
 #include "kernels.h"
 #include "simd_portable.h"
 
 namespace tokenworks::portable {
 #include "kernels.inl"
+#include "decode.inl"
+#include "panels.inl"
 static bool supported() { return true; }
 }  // namespace tokenworks::portable
 
 namespace tokenworks {
 const Kernels kPortableKernels = {
-    "portable",         portable::supported,     portable::product, portable::rms_norm, portable::layer_norm, portable::add_to,
+    "portable",         portable::supported, portable::pack_panel, portable::product, portable::rms_norm, portable::layer_norm, portable::add_to,
     portable::quantise, portable::activate, portable::rotate,  portable::to_half, portable::attend};
 
 const Kernels* const kAllKernels[] = {

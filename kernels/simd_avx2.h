@@ -2,9 +2,8 @@
 #pragma once
 #include <immintrin.h>
 
+#include "halves.h"
 #include "layout.h"
-
-#define TW_INLINE static inline __attribute__((always_inline))
 
 namespace tokenworks::avx2 {
 
@@ -25,9 +24,17 @@ TW_INLINE Floats minimum(Floats a, Floats b) { return {_mm256_min_ps(a.low, b.lo
 TW_INLINE Floats fused(Floats a, Floats b, Floats c) {  // a * b + c
     return {_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)};
 }
+TW_INLINE Floats numbers_only(Floats a) {
+    return {_mm256_and_ps(a.low, _mm256_cmp_ps(a.low, a.low, _CMP_ORD_Q)),
+            _mm256_and_ps(a.high, _mm256_cmp_ps(a.high, a.high, _CMP_ORD_Q))};
+}
 TW_INLINE Floats absolute(Floats a) {
     const __m256 sign = _mm256_set1_ps(-0.0f);
     return {_mm256_andnot_ps(sign, a.low), _mm256_andnot_ps(sign, a.high)};
+}
+TW_INLINE Ints load_bytes(const int8_t* p) {
+    const __m128i bytes = _mm_loadu_si128((const __m128i*)p);
+    return {_mm256_cvtepi8_epi32(bytes), _mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8))};
 }
 TW_INLINE Floats to_floats(Ints a) { return {_mm256_cvtepi32_ps(a.low), _mm256_cvtepi32_ps(a.high)}; }
 TW_INLINE Ints round_to_ints(Floats a) { return {_mm256_cvtps_epi32(a.low), _mm256_cvtps_epi32(a.high)}; }

@@ -4,9 +4,8 @@
 #include <immintrin.h>
 #endif
 
+#include "halves.h"
 #include "layout.h"
-
-#define TW_INLINE static inline __attribute__((always_inline))
 
 namespace tokenworks::avx512vnni {
 
@@ -25,7 +24,9 @@ TW_INLINE Floats divide(Floats a, Floats b) { return _mm512_div_ps(a, b); }
 TW_INLINE Floats maximum(Floats a, Floats b) { return _mm512_max_ps(a, b); }
 TW_INLINE Floats minimum(Floats a, Floats b) { return _mm512_min_ps(a, b); }
 TW_INLINE Floats fused(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+TW_INLINE Floats numbers_only(Floats a) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, a, _CMP_ORD_Q), a); }
 TW_INLINE Floats absolute(Floats a) { return _mm512_abs_ps(a); }
+TW_INLINE Ints load_bytes(const int8_t* p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)); }
 TW_INLINE Floats to_floats(Ints a) { return _mm512_cvtepi32_ps(a); }
 TW_INLINE Ints round_to_ints(Floats a) { return _mm512_cvtps_epi32(a); }
 TW_INLINE Floats load_half(const uint16_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }

@@ -1,8 +1,7 @@
 // Sixteen-lane arithmetic in plain C++, for any processor; the compiler vectorises what it can.
 #pragma once
+#include "halves.h"
 #include "layout.h"
-
-#define TW_INLINE static inline __attribute__((always_inline))
 
 namespace tokenworks::portable {
 
@@ -27,38 +26,17 @@ TW_INLINE Floats maximum(Floats a, Floats b) { TW_LANES(Floats, a.lane[i] > b.la
 TW_INLINE Floats minimum(Floats a, Floats b) { TW_LANES(Floats, a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); }
 // Two roundings here, one on the other paths: a processor without FMA would emulate it in software.
 TW_INLINE Floats fused(Floats a, Floats b, Floats c) { TW_LANES(Floats, a.lane[i] * b.lane[i] + c.lane[i]); }
+// NaN becomes 0.
+TW_INLINE Floats numbers_only(Floats a) { TW_LANES(Floats, a.lane[i] == a.lane[i] ? a.lane[i] : 0.0f); }
 TW_INLINE Floats absolute(Floats a) { TW_LANES(Floats, __builtin_fabsf(a.lane[i])); }
+TW_INLINE Ints load_bytes(const int8_t* p) { TW_LANES(Ints, p[i]); }
 TW_INLINE Floats to_floats(Ints a) { TW_LANES(Floats, float(a.lane[i])); }
-TW_INLINE Ints round_to_ints(Floats a) { TW_LANES(Ints, int32_t(__builtin_nearbyintf(a.lane[i]))); }
+// Within ±2^22: 1.5 * 2^23 has no room for a fraction, so adding it rounds, and the sum's low bits are the number.
+TW_INLINE Ints round_to_ints(Floats a) { TW_LANES(Ints, int32_t(float_to_bits(a.lane[i] + 0x1.8p23f)) - 0x4B400000); }
 
-TW_INLINE float bits_to_float(uint32_t bits) {
-    float x;
-    __builtin_memcpy(&x, &bits, 4);
-    return x;
-}
-TW_INLINE float half_to_float(uint16_t h) {
-    const uint32_t sign = uint32_t(h & 0x8000) << 16, magnitude = h & 0x7FFF;
-    if (magnitude >= 0x7C00) return bits_to_float(sign | 0x7F800000 | (magnitude & 0x3FF) << 13);
-    // Shifted into place the exponent is too small by 112; the product mends it, subnormals included.
-    return bits_to_float(sign | magnitude << 13) * 0x1p112f;
-}
-TW_INLINE uint16_t float_to_half(float x) {
-    uint32_t bits;
-    __builtin_memcpy(&bits, &x, 4);
-    const uint32_t sign = bits >> 16 & 0x8000, magnitude = bits & 0x7FFFFFFF;
-    if (magnitude > 0x7F800000) return uint16_t(sign | 0x7E00);
-    if (magnitude >= 0x477FF000) return uint16_t(sign | 0x7C00);
-    if (magnitude < 0x38800000) {  // subnormal: adding 0.5 rounds to steps of 2^-24
-        const float shifted = bits_to_float(magnitude) + 0.5f;
-        uint32_t rounded;
-        __builtin_memcpy(&rounded, &shifted, 4);
-        return uint16_t(sign | (rounded - 0x3F000000));
-    }
-    return uint16_t(sign | ((magnitude - 0x38000000 + 0xFFF + (magnitude >> 13 & 1)) >> 13));
-}
 TW_INLINE Floats load_half(const uint16_t* p) { TW_LANES(Floats, half_to_float(p[i])); }
 TW_INLINE void store_half(uint16_t* p, Floats v) { for (int i = 0; i < 16; ++i) p[i] = float_to_half(v.lane[i]); }
-TW_INLINE Floats load_bf16(const uint16_t* p) { TW_LANES(Floats, bits_to_float(uint32_t(p[i]) << 16)); }
+TW_INLINE Floats load_bf16(const uint16_t* p) { TW_LANES(Floats, bf16_to_float(p[i])); }
 TW_INLINE Floats power_of_two(Ints n) { TW_LANES(Floats, bits_to_float(uint32_t(n.lane[i] + 127) << 23)); }
 TW_INLINE Floats keep_first(Floats v, int count, float other) { TW_LANES(Floats, i < count ? v.lane[i] : other); }
 TW_INLINE float sum_lanes(Floats v) {

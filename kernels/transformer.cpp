@@ -9,6 +9,7 @@
 #include <new>
 #include <stdexcept>
 
+#include "decode.h"
 #include "run.h"
 
 namespace tokenworks {

@@ -1,11 +1,11 @@
-"""Random blocks of the formats that Tokenworks reads and does not write."""
+"""Random tensors of every format, also of those that Tokenworks reads and does not write."""
 
 from hashlib import shake_256
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenworks.inference.models.quantisation import ENCODED
+from tokenworks.inference.models.quantisation import ENCODED, quantise
 from tokenworks.inference.models.tensors import TensorType
 
 READ_ONLY = tuple(type for type in TensorType if type not in ENCODED)
@@ -47,3 +47,11 @@ def random_blocks(
         scales = random.uniform(0.5, 1.5, (count, 1)) * size / one
         blocks[:, at : at + 2] = scales.astype("<f2").view(np.uint8)
     return blocks.reshape(-1)
+
+
+def some_tensor(type: TensorType, shape: tuple[int, ...], size: float = 0.1) -> NDArray[np.uint8]:
+    """A tensor of any type, the same each time, its weights about `size` from 0."""
+    random = np.random.default_rng(int(type))
+    if type in READ_ONLY:
+        return random_blocks(type, shape, size, random)
+    return quantise(random.normal(0, size, shape), type)

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "../decode.h"
 #include "../kernels.h"
 #include "../pack.h"
 
@@ -98,7 +99,7 @@ void check_product(const std::vector<const Kernels*>& paths, Team& team, Source 
                               std::to_string(inputs) + " rows " + std::to_string(rows);
     Arena arena;
     const auto raw = encoded_rows(source, outputs, inputs);
-    const Matrix matrix = pack(arena, team, source, raw.data(), outputs, inputs, nullptr);
+    const Matrix matrix = pack(*paths[0], arena, team, {source, raw.data()}, outputs, inputs, nullptr);
     Rows in(rows, inputs, floats(size_t(rows) * inputs));
     const bool integers = matrix.format != Format::bf16;
     if (integers)
@@ -142,6 +143,22 @@ void check_product(const std::vector<const Kernels*>& paths, Team& team, Source 
     add_to_digest(results[0]);
     for (size_t i = 1; i + 1 < results.size(); ++i)  // all but the portable path, which is last
         expect(same(results[0], results[i]), where + " differs between " + paths[0]->name + " and " + paths[i]->name);
+}
+
+// Any bytes at all, among them scales that are infinite or no numbers.
+void check_packing(const std::vector<const Kernels*>& paths, Source source, int inputs, int count) {
+    const size_t bytes = row_bytes(source, inputs);
+    std::vector<uint8_t> raw(bytes * size_t(count));
+    for (uint8_t& byte : raw) byte = uint8_t(random_bits());
+    const uint8_t* rows[kPanelRows];
+    for (int r = 0; r < count; ++r) rows[r] = raw.data() + bytes * size_t(r);
+    std::vector<std::vector<uint8_t>> panels;
+    for (const Kernels* path : paths) {
+        panels.emplace_back(size_t(inputs / kGroup) * kQ8GroupBytes);
+        path->pack_panel(source, rows, count, inputs, panels.back().data());
+        expect(panels.back() == panels[0], std::string("panels of ") + block_of(source).name + " differ on " + path->name);
+    }
+    add_to_digest(panels[0].data(), panels[0].size());
 }
 
 void check_rows(const std::vector<const Kernels*>& paths, int size) {
@@ -309,6 +326,11 @@ int main() {
 #endif
     paths.push_back(&kPortableKernels);
     Team team(2);
+    for (int source = 0; source < kSources; ++source)
+        for (int count : {1, 5, 16})
+            for (int groups : {1, 7, 8, 16})
+                if (groups * kGroup % kBlocks[source].weights == 0)
+                    check_packing(paths, Source(source), groups * kGroup, count);
     for (Source source : {Source::q4_0, Source::q4_1, Source::q8_0, Source::f32})
         for (int outputs : {1, 16, 40})
             for (int inputs : {32, 96, 576})

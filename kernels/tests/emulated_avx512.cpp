@@ -39,6 +39,13 @@ simde__m512i emulated_cvtepu16_epi32(simde__m256i a) {
     for (int i = 0; i < 16; ++i) r.i[i] = h.h[i];
     return bits<simde__m512i>(r);
 }
+simde__m512i emulated_cvtepi8_epi32(simde__m128i a) {
+    struct Bytes { int8_t b[16]; };
+    const Bytes bytes = bits<Bytes>(a);
+    Words r;
+    for (int i = 0; i < 16; ++i) r.i[i] = bytes.b[i];
+    return bits<simde__m512i>(r);
+}
 simde__m512 emulated_cvtph_ps(simde__m256i a) {
     struct Halves { simde__m128i part[2]; };
     const Halves h = bits<Halves>(a);
@@ -73,6 +80,7 @@ simde__m256 emulated_half(simde__m512 a, int which) {
 #define _mm512_cvtepi32_ps emulated_cvtepi32_ps
 #define _mm512_cvtps_epi32 emulated_cvtps_epi32
 #define _mm512_cvtepu16_epi32 emulated_cvtepu16_epi32
+#define _mm512_cvtepi8_epi32 emulated_cvtepi8_epi32
 #define _mm512_cvtph_ps emulated_cvtph_ps
 #define _mm512_cvtps_ph(a, rounding) emulated_cvtps_ph(a)
 #define _mm512_cvtepi32_epi8 emulated_cvtepi32_epi8

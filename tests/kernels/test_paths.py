@@ -93,7 +93,15 @@ def skip_if_missing(name: str) -> None:
 
 def build(variant: Variant, folder: Path) -> None:
     """Build both check programs in `folder`."""
-    plain = ["transformer.cpp", "weights.cpp", "pack.cpp", "team.cpp", "path_portable.cpp"]
+    plain = [
+        "transformer.cpp",
+        "weights.cpp",
+        "pack.cpp",
+        "decode.cpp",
+        "arena.cpp",
+        "team.cpp",
+        "path_portable.cpp",
+    ]
     programs = [f"tests/{name}.cpp" for name in (COMPARE, FORWARD)]
     sources = {**dict.fromkeys([*plain, *programs], ()), **variant.paths}
     with ThreadPoolExecutor(2) as pool:

@@ -151,6 +151,25 @@ def test_a_view_outlives_its_closed_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(view, raw)
 
 
+def test_views_hold_the_same_bytes_after_their_memory_was_given_back(tmp_path: Path) -> None:
+    raw = np.random.default_rng(0).integers(0, 256, 3 * 20_000, np.uint8)
+    names = ("before", "released", "after")
+    tensors = [
+        EncodedTensor(name, TensorType.F32, (5_000,), part)
+        for name, part in zip(names, np.split(raw, 3), strict=True)
+    ]
+    write_gguf(tmp_path / "t.gguf", {}, tensors)
+    file = read_gguf(tmp_path / "t.gguf")
+    views = [file.raw(name) for name in names]
+    first = [view.copy() for view in views]
+
+    file.release("released", 5_000, 17_000)
+    file.release("released", 0, 20_000)
+
+    for view, seen in zip(views, first, strict=True):
+        np.testing.assert_array_equal(view, seen)
+
+
 def test_tensor_bytes_cannot_be_written_through_a_view(tmp_path: Path) -> None:
     view = read(tmp_path, gguf(tensors=[tensor()])).raw("t")
 

@@ -151,8 +151,8 @@ def test_a_released_tensor_takes_no_memory_and_can_be_read_again(tmp_path: Path)
     assert view.sum() == 0
     assert resident_bytes(tmp_path / "model.safetensors") >= large
 
-    folder.release("a")
-    folder.release("b")
+    folder.release("a", 0, large)
+    folder.release("b", 0, 8)
 
     assert resident_bytes(tmp_path / "model.safetensors") < large // 8
     assert view.sum() == 0
@@ -318,7 +318,7 @@ def use_everything(folder: Path, data: bytes) -> str:
         opened = read(folder, data)
         for name, info in opened.tensors.items():
             assert opened.raw(name).nbytes == info.nbytes
-            opened.release(name)
+            opened.release(name, 0, info.nbytes)
         opened.close()
         outcome = "used"
     except ModelFileError:

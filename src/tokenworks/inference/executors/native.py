@@ -1,10 +1,12 @@
 """The fast executor: C++ kernels on packed weights, one call per forward.
 
 Weights keep the precision of the file: 4-bit groups stay 4-bit, 8-bit stay 8-bit, floats become
-8-bit groups (or bf16 where a row is not a whole number of groups); other formats are repacked
-into one of these, tensor by tensor (`models/kernel_input.py`). Activations are int8 in groups of
-32, keys and values fp16.
+8-bit groups (or bf16 where a row is not a whole number of groups); other formats become one of
+these (`models/panel_format.py`). What was packed of a file leaves memory at once. Activations are
+int8 in groups of 32, keys and values fp16.
 """
+
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,6 @@ from numpy.typing import NDArray
 from tokenworks.errors import ConfigError, UnsupportedByKernels
 from tokenworks.inference import _kernels
 from tokenworks.inference.executors.base import Batch
-from tokenworks.inference.models.kernel_input import embedding_input, matrix_input
 from tokenworks.inference.models.model import Model
 
 _OUTER = -1  # the kernels' number for what stands outside of the layers
@@ -34,12 +35,6 @@ def choose_path(isa: str) -> str:
             hint=f"it can run: {', '.join(supported)}; or leave the choice to --isa auto",
         )
     return isa
-
-
-def _matrix(model: Model, name: str) -> tuple[str, NDArray[np.uint8]]:
-    type, shape, raw = model.tensor(name)
-    given, data = matrix_input(raw, type, shape)
-    return given.name, data
 
 
 class NativeExecutor:
@@ -161,7 +156,7 @@ def _load(model: Model, transformer: _kernels.Transformer) -> None:
         elif stem == "position_embd":
             transformer.set_vector(_OUTER, stem, _positions(model))
         elif len(info.shape) == 2 and stem != "token_types":
-            transformer.set_matrix(layer, stem, *_matrix(model, name))
+            _load_matrix(model, transformer, name, layer, stem)
         elif stem.endswith("_norm"):
             transformer.set_vector(layer, own, model.norm(name.removesuffix(".weight")))
         elif own.endswith(".bias"):
@@ -169,11 +164,18 @@ def _load(model: Model, transformer: _kernels.Transformer) -> None:
 
 
 def _load_embedding(model: Model, transformer: _kernels.Transformer) -> None:
-    type, shape, raw = model.tensor("token_embd.weight")
-    given, rows = embedding_input(raw, type, shape)
-    transformer.set_embedding(given.name, rows)
+    name = "token_embd.weight"
+    type, _, rows = model.tensor(name)
+    transformer.set_embedding(type.name, rows)
     if model.config.tied_embedding:
-        transformer.set_matrix(_OUTER, "output", given.name, rows)
+        _load_matrix(model, transformer, name, _OUTER, "output")
+
+
+def _load_matrix(
+    model: Model, transformer: _kernels.Transformer, name: str, layer: int, stem: str
+) -> None:
+    type, _, raw = model.tensor(name)
+    transformer.set_matrix(layer, stem, type.name, raw, partial(model.release, name))
 
 
 def _positions(model: Model) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tokenworks.errors import ModelFileError
 from tokenworks.inference.models.gguf_values import Cursor, MetadataValue
 from tokenworks.inference.models.malformed import Malformed
-from tokenworks.inference.models.mapping import map_file
+from tokenworks.inference.models.mapping import fetch_ahead, give_back, map_file
 from tokenworks.inference.models.tensors import (
     FOREIGN_TYPES,
     SUPPORTED_TYPES,
@@ -60,9 +60,18 @@ class GGUF:
         self._mapped = mapped
 
     def raw(self, name: str) -> NDArray[np.uint8]:
-        """The tensor's bytes as they lie in the file: uint8 [nbytes], read only, not copied."""
+        """The tensor's bytes as they lie in the file: uint8 [nbytes], read only, not copied.
+
+        Who asks will read them all: a file that is not in the page cache is fetched ahead.
+        """
         info = self.tensors[name]
+        fetch_ahead(self._mapped, info.offset, info.offset + info.nbytes)
         return np.frombuffer(self._mapped, np.uint8, info.nbytes, info.offset)
+
+    def release(self, name: str, begin: int, end: int) -> None:
+        """Give the memory of the tensor's bytes [begin, end) back; views read the file again."""
+        offset = self.tensors[name].offset
+        give_back(self._mapped, offset + begin, offset + end)
 
     def close(self) -> None:
         """Let go of the file. Views that are still held keep their memory until they are gone."""

@@ -8,8 +8,8 @@ from typing import Literal
 from tokenworks.inference.models.config import ModelConfig
 from tokenworks.inference.models.folder_files import size_of
 from tokenworks.inference.models.gguf_values import LazyArray
-from tokenworks.inference.models.kernel_input import embedding_form, matrix_form
 from tokenworks.inference.models.model import Model, load_model
+from tokenworks.inference.models.panel_format import matrix_form
 from tokenworks.inference.models.tensors import TensorInfo, TensorType
 
 TensorClass = Literal[
@@ -91,7 +91,7 @@ def _runs_as(info: TensorInfo, tensor_class: TensorClass, *, tied: bool) -> str:
     matrix = matrix_form(info.type, info.shape[-1])
     if tensor_class != "embedding":
         return matrix
-    rows = f"rows: {embedding_form(info.type)}"
+    rows = f"rows: {info.type.name}, exact"  # looked up as they are stored
     return f"{rows}; output: {matrix}" if tied else rows
 
 

@@ -32,6 +32,10 @@ class WeightFile(Protocol):
         """The tensor's bytes, a read-only view into the file."""
         ...
 
+    def release(self, name: str, begin: int, end: int) -> None:
+        """Give the memory of the tensor's bytes [begin, end) back; views read the file again."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -65,9 +69,13 @@ class Model:
 
     def tensor(self, name: str) -> tuple[TensorType, tuple[int, ...], NDArray[np.uint8]]:
         """Type, shape and bytes (a read-only view into the file) of a tensor."""
-        stored = self._names[name] if self._names is not None else name
+        stored = self._stored(name)
         info = self._file.tensors[stored]
         return info.type, info.shape, self._file.raw(stored)
+
+    def release(self, name: str, begin: int, end: int) -> None:
+        """Give the memory of the tensor's bytes [begin, end) back; views read the file again."""
+        self._file.release(self._stored(name), begin, end)
 
     def float32(self, name: str) -> NDArray[np.float32]:
         """The tensor's values in its own shape, a new array."""
@@ -97,6 +105,9 @@ class Model:
         if config.has_rope_factors:
             frequencies = frequencies / self.float32("rope_freqs.weight")
         return np.asarray(frequencies, dtype=np.float64)
+
+    def _stored(self, name: str) -> str:
+        return self._names[name] if self._names is not None else name
 
     def close(self) -> None:
         """Let go of the file; views that are still held stay valid."""

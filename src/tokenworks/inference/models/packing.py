@@ -5,14 +5,12 @@ from math import prod
 from pathlib import Path
 
 from tokenworks.inference.models.footprint import Footprint
-from tokenworks.inference.models.kernel_input import matrix_type
 from tokenworks.inference.models.model import load_model
-from tokenworks.inference.models.tensors import TensorInfo, TensorType
+from tokenworks.inference.models.panel_format import GROUP, panel_format
+from tokenworks.inference.models.tensors import TensorInfo
 
 _PANEL_ROWS = 16
-_GROUP = 32
-_Q4_GROUP_BYTES = 320  # of 16 rows by 32 inputs: nibbles, scales, minima
-_Q8_GROUP_BYTES = 544
+_GROUP_BYTES = {"q4": 320, "q8": 544}  # of 16 rows by 32 inputs: quants, scales, minima
 _ALIGNMENT = 64
 
 
@@ -51,8 +49,7 @@ def _packed(name: str, info: TensorInfo) -> int:
         return 4 * prod(info.shape)
     rows, inputs = info.shape
     panels = -(-rows // _PANEL_ROWS)
-    if matrix_type(info.type) in (TensorType.Q4_0, TensorType.Q4_1):
-        return panels * (inputs // _GROUP) * _Q4_GROUP_BYTES
-    if inputs % _GROUP == 0:  # also floats: the kernels make 8-bit groups of them
-        return panels * (inputs // _GROUP) * _Q8_GROUP_BYTES
-    return panels * _PANEL_ROWS * inputs * 2
+    format = panel_format(info.type, inputs)
+    if format == "bf16":
+        return panels * _PANEL_ROWS * inputs * 2
+    return panels * (inputs // GROUP) * _GROUP_BYTES[format]

@@ -5,7 +5,6 @@ our own because numpy has no bfloat16, and because files are checked here before
 """
 
 import contextlib
-import mmap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -24,7 +23,7 @@ from tokenworks.inference.models.folder_files import (
 )
 from tokenworks.inference.models.folder_layout import INDEX
 from tokenworks.inference.models.malformed import Malformed
-from tokenworks.inference.models.mapping import map_file
+from tokenworks.inference.models.mapping import fetch_ahead, give_back, map_file
 from tokenworks.inference.models.safetensors_header import (
     PREFIX_BYTES,
     Header,
@@ -72,15 +71,13 @@ class Folder:
         Raises as `info`.
         """
         info = self.info(name)
+        fetch_ahead(self._mapped[name], info.offset, info.offset + info.nbytes)
         return np.frombuffer(self._mapped[name], np.uint8, info.nbytes, info.offset)
 
-    def release(self, name: str) -> None:
-        """Give the memory of a tensor's pages back; who reads them again reads the file again."""
-        info = self.info(name)
-        start = info.offset // mmap.PAGESIZE * mmap.PAGESIZE
-        length = info.offset + info.nbytes - start
-        if info.nbytes:
-            self._mapped[name].madvise(mmap.MADV_DONTNEED, start, length)
+    def release(self, name: str, begin: int, end: int) -> None:
+        """Give the memory of the tensor's bytes [begin, end) back; views read the file again."""
+        offset = self.info(name).offset
+        give_back(self._mapped[name], offset + begin, offset + end)
 
     def close(self) -> None:
         """Let go of the files. Views that are still held keep their memory until they are gone."""

@@ -1,0 +1,89 @@
+"""Tensors as the C++ packs and decodes them, bit for bit against numpy, on every path."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blocks import some_tensor
+from panels import expected_panels
+from tokenworks.inference import _kernels
+from tokenworks.inference.executors.native import supported_paths
+from tokenworks.inference.models.quantisation import dequantise
+from tokenworks.inference.models.tensors import TensorType
+
+
+@pytest.mark.parametrize("isa", supported_paths())
+@pytest.mark.parametrize("type", TensorType, ids=lambda type: type.name)
+@pytest.mark.parametrize("size", [0.1, 1e-6, 1e4], ids=["ordinary", "tiny", "huge"])
+def test_panels_are_what_numpy_makes_of_the_file(type: TensorType, isa: str, size: float) -> None:
+    for rows, blocks in ((1, 1), (16, 2), (45, 3)):
+        shape = (rows, blocks * max(type.block_weights, 32))
+        raw = some_tensor(type, shape, size)
+
+        packed = _kernels.panels(isa, type.name, raw, *shape)
+
+        assert packed == expected_panels(raw, type, shape), shape
+
+
+@pytest.mark.parametrize("isa", supported_paths())
+@pytest.mark.parametrize(
+    "type", [t for t in TensorType if t.block_weights == 1], ids=lambda t: t.name
+)
+@pytest.mark.parametrize("inputs", [1, 31, 72, 288, 736])
+def test_rows_of_floats_need_not_be_whole_blocks(type: TensorType, isa: str, inputs: int) -> None:
+    raw = some_tensor(type, (20, inputs))
+
+    assert _kernels.panels(isa, type.name, raw, 20, inputs) == expected_panels(
+        raw, type, (20, inputs)
+    )
+
+
+@pytest.mark.parametrize("type", TensorType, ids=lambda type: type.name)
+def test_rows_of_an_embedding_are_the_very_floats_of_the_file(type: TensorType) -> None:
+    shape = (7, 3 * max(type.block_weights, 24))
+    raw = some_tensor(type, shape)
+
+    values = np.frombuffer(_kernels.decoded(type.name, raw, *shape), np.float32).reshape(shape)
+
+    assert (values == dequantise(raw, type, shape)).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+@pytest.mark.parametrize("type", TensorType, ids=lambda type: type.name)
+def test_any_bytes_give_the_same_panels_on_every_path(
+    type: TensorType, data: st.DataObject
+) -> None:
+    """Infinite scales, scales that are no numbers, largest quants: none may crash or differ."""
+    seed = data.draw(st.integers(0, 2**32))
+    inputs = max(type.block_weights, 32)
+    raw = np.random.default_rng(seed).integers(0, 256, type.nbytes((3, inputs)), dtype=np.uint8)
+    for at in data.draw(st.lists(st.integers(0, len(raw) - 4), max_size=8)):
+        hostile = data.draw(
+            st.sampled_from([b"\x00\x7e", b"\x00\x7c\x00\xfc", b"\x80\xff\xff\x7f"])
+        )
+        raw[at : at + len(hostile)] = np.frombuffer(hostile, np.uint8)
+
+    panels = {_kernels.panels(isa, type.name, raw, 3, inputs) for isa in supported_paths()}
+
+    assert panels == {expected_panels(raw, type, (3, inputs))}
+    assert len(_kernels.decoded(type.name, raw, 3, inputs)) == 3 * inputs * 4
+
+
+@pytest.mark.parametrize("type", TensorType, ids=lambda type: type.name)
+def test_bytes_that_do_not_fill_the_rows_are_refused(type: TensorType) -> None:
+    inputs = 2 * type.block_weights
+    raw = some_tensor(type, (4, inputs))
+
+    for bytes_, rows, width in ((raw[:-1], 4, inputs), (raw, 5, inputs), (raw, 0, inputs)):
+        with pytest.raises(ValueError, match=r"wrong number of bytes|without rows"):
+            _kernels.panels("portable", type.name, bytes_, rows, width)
+    if type.block_weights > 1:
+        with pytest.raises(ValueError, match="whole blocks"):
+            _kernels.panels("portable", type.name, raw, 4, inputs - 1)
+
+
+def test_an_encoding_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ValueError, match="no kernel for the encoding IQ1_S"):
+        _kernels.panels("portable", "IQ1_S", np.zeros(32, np.uint8), 1, 32)
