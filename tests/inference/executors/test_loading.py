@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+import model_folders
 from blocks import some_tensor
 from tokenworks.inference.executors.base import Batch, Span
 from tokenworks.inference.executors.native import NativeExecutor
@@ -47,6 +49,43 @@ def write_model(path: Path, type: TensorType) -> None:
     write_gguf(path, config_metadata(CONFIG), tensors)
 
 
+def write_folder(path: Path) -> None:
+    """The same as safetensors. Zeros, since what is in weights makes no difference to memory."""
+    width, inner, rows = CONFIG.hidden, CONFIG.feed_forward, CONFIG.vocabulary
+    block = "model.layers.0"
+    shapes = {
+        "model.embed_tokens.weight": (rows, width),
+        **{f"{block}.self_attn.{name}_proj.weight": (width, width) for name in "qkvo"},
+        **{f"{block}.mlp.{name}_proj.weight": (inner, width) for name in ("gate", "up")},
+        f"{block}.mlp.down_proj.weight": (width, inner),
+        f"{block}.input_layernorm.weight": (width,),
+        f"{block}.post_attention_layernorm.weight": (width,),
+        "model.norm.weight": (width,),
+    }
+    path.mkdir()
+    tensors = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    save_file(tensors, path / "model.safetensors")
+    config = {
+        **model_folders.CONFIG,
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_hidden_layers": 1,
+        "num_key_value_heads": 2,
+        "vocab_size": rows,
+        "tie_word_embeddings": True,
+    }
+    (path / "config.json").write_text(json.dumps(config))
+
+
+def memory_of_loading(path: Path) -> tuple[int, int, int]:
+    """Bytes that are resident after loading, at most while loading, and of the packed weights; the
+    first two without what the process had before."""
+    run = subprocess.run([sys.executable, "-c", LOAD, path], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    final, peak, weights = json.loads(run.stdout)
+    return final, peak, weights
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
 @pytest.mark.parametrize("name", ["F32", "BF16", "Q8_0", "Q6_K", "Q4_K", "Q2_K"])
 def test_memory_while_loading_stays_near_what_the_weights_take(tmp_path: Path, name: str) -> None:
@@ -54,10 +93,18 @@ def test_memory_while_loading_stays_near_what_the_weights_take(tmp_path: Path, n
     path = tmp_path / "model.gguf"
     write_model(path, TensorType[name])
 
-    run = subprocess.run([sys.executable, "-c", LOAD, path], capture_output=True, text=True)
+    final, peak, weights = memory_of_loading(path)
 
-    assert run.returncode == 0, run.stderr
-    final, peak, weights = json.loads(run.stdout)
+    assert weights <= final <= 1.2 * weights
+    assert peak <= 1.3 * final
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
+def test_so_does_memory_while_a_folder_loads(tmp_path: Path) -> None:
+    write_folder(tmp_path / "model")
+
+    final, peak, weights = memory_of_loading(tmp_path / "model")
+
     assert weights <= final <= 1.2 * weights
     assert peak <= 1.3 * final
 
