@@ -32,6 +32,7 @@ from tokenworks.telemetry.clock import MonotonicClock
 CALIBRATION = Calibration(
     path="avx2",
     threads=2,
+    four_bit_rate=8e9,
     weight_rate=10e9,
     kv_rate=5e9,
     layer_seconds=1e-5,

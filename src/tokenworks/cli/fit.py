@@ -17,7 +17,12 @@ from tokenworks.inference.models.packing import footprint_of
 from tokenworks.inference.models.sources.hub_heads import model_head
 from tokenworks.inference.models.sources.hub_source import HubSource
 from tokenworks.inference.models.sources.spelling import parse_source
-from tokenworks.inference.prediction import PROGRAM_BYTES, AtContext, at_contexts
+from tokenworks.inference.prediction import (
+    PROGRAM_BYTES,
+    AtContext,
+    at_contexts,
+    weights_seconds,
+)
 
 
 class Fit(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +87,8 @@ def _model(library: Library, name: str) -> _Model:
 def _fit(model: _Model, machine: Machine, measured: Measurements) -> Fit:
     limits, kernels, footprint = measured.limits, measured.kernels, model.footprint
     usable = machine.memory.usable
+    seconds = weights_seconds(footprint, kernels) if kernels else None
+    weight_rate = footprint.packed_bytes / seconds if seconds else None
     return Fit(
         id=model.id,
         pulled=model.pulled,
@@ -92,8 +99,8 @@ def _fit(model: _Model, machine: Machine, measured: Measurements) -> Fit:
         kv_bytes_per_token=footprint.kv_bytes_per_token,
         usable_bytes=usable,
         read_rate=limits.read_all_threads,
-        weight_rate=kernels.weight_rate if kernels else None,
-        efficiency=kernels.weight_rate / limits.read_all_threads if kernels else None,
+        weight_rate=weight_rate,
+        efficiency=weight_rate / limits.read_all_threads if weight_rate else None,
         contexts=at_contexts(footprint, usable, kernels),
     )
 

@@ -1,8 +1,8 @@
 """Measures what the native kernels and the engine reach on this machine, on models made for it.
 
-A wide model, larger than the caches, gives the rate at which a token's forward reads weights; one
-of two such layers, after a long prompt, that of keys and values; a narrow one, all in cache, the
-cost of each layer's barriers and of the engine's step.
+A wide model, larger than the caches, gives the rates at which a token's forward reads weights of 4
+and of 8 bits; one of two such layers, after a long prompt, that of keys and values; a narrow one,
+all in cache, the cost of each layer's barriers and of the engine's step.
 """
 
 import statistics
@@ -71,27 +71,35 @@ def calibrate(
         prefill = _seconds(lambda: flat.forward(_batch(0, _PREFILL)), 2, timer)
         flat.forward(_batch(_PREFILL, _PREFILL))
         short, long = _forward(flat, 0, timer), _forward(flat, _PROMPT - 1, timer)
-        wide, size = _open(path, _beyond(WIDE, cache_bytes), isa, threads)
-        wide.allocate(1)
-        forward = _forward(wide, 0, timer)
-    layer_seconds = narrow_forward / NARROW.layers
-    # Noise must not turn a difference of two times into a negative or endless rate.
-    streaming = max(forward - layer_seconds * size.layers, forward / 4)
+        layer_seconds = narrow_forward / NARROW.layers
+        step_seconds = max(0.0, step - narrow_forward)
+
+        def weight_rate(type: TensorType) -> float:
+            wide, size = _open(path, _beyond(WIDE, type, cache_bytes), isa, threads, type)
+            # In the engine: between forwards threads sleep and caches fill with other things.
+            wide_step = _engine_step(wide, timer)
+            streaming = wide_step - step_seconds - layer_seconds * size.layers
+            # Noise must not turn a difference of two times into a negative or endless rate.
+            return size.packed_bytes / max(streaming, wide_step / 4)
+
+        four_bit_rate = weight_rate(TensorType.Q4_1)
+        eight_bit_rate = weight_rate(TensorType.Q8_0)
     attention = max(long - short, long / 10)
     return Calibration(
         path=isa,
         threads=threads,
-        weight_rate=size.packed_bytes / streaming,
+        four_bit_rate=four_bit_rate,
+        weight_rate=eight_bit_rate,
         kv_rate=flat_size.kv_bytes(_PROMPT) / attention,
         layer_seconds=layer_seconds,
-        step_seconds=max(0.0, step - narrow_forward),
+        step_seconds=step_seconds,
         entry_seconds=_entry_seconds(timer),
         int8_operations=2.0 * _PREFILL * _products(FLAT) * FLAT.layers / prefill,
     )
 
 
-def _beyond(config: ModelConfig, cache_bytes: int) -> ModelConfig:
-    of_layer = _products(config) * 5 // 8  # 4-bit weights with scale and minimum
+def _beyond(config: ModelConfig, type: TensorType, cache_bytes: int) -> ModelConfig:
+    of_layer = type.nbytes((_products(config),))
     wanted = min(max(2 * cache_bytes, 60_000_000), 240_000_000)
     return replace(config, layers=max(config.layers, -(-wanted // of_layer)))
 
@@ -102,22 +110,28 @@ def _products(config: ModelConfig) -> int:
     return config.hidden * (2 * queries + 2 * keys + 3 * config.feed_forward)
 
 
-def _open(path: Path, config: ModelConfig, isa: str, threads: int) -> tuple[Executor, Footprint]:
-    write_gguf(path, config_metadata(config), _tensors(config))
+def _open(
+    path: Path,
+    config: ModelConfig,
+    isa: str,
+    threads: int,
+    type: TensorType = TensorType.Q4_1,
+) -> tuple[Executor, Footprint]:
+    write_gguf(path, config_metadata(config), _tensors(config, type))
     model = load_model(path)
     executor = NativeExecutor(model, isa=isa, threads=threads, context_length=0)
     return executor, footprint_of(path)
 
 
-def _tensors(config: ModelConfig) -> Iterator[EncodedTensor]:
-    """Random weights, 4-bit in matrices; every tensor of a shape has the same, made once."""
+def _tensors(config: ModelConfig, type: TensorType) -> Iterator[EncodedTensor]:
+    """Random weights, matrices in `type`; every tensor of a shape has the same, made once."""
     random = np.random.default_rng(0)
     made: dict[tuple[int, ...], EncodedTensor] = {}
     for name, shape, _ in expected_tensors(config):
         if shape not in made:
-            type = TensorType.F32 if len(shape) == 1 else TensorType.Q4_1
+            stored = TensorType.F32 if len(shape) == 1 else type
             values = random.normal(0, shape[-1] ** -0.5, shape).astype(np.float32)
-            made[shape] = EncodedTensor(name, type, shape, quantise(values, type))
+            made[shape] = EncodedTensor(name, stored, shape, quantise(values, stored))
         yield replace(made[shape], name=name)
 
 

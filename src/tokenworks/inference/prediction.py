@@ -14,12 +14,13 @@ their own were measured with SmolLM2-135M and about 30 MB of libraries; rounded 
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes a second at which one token's forward reads packed weights and KV; seconds that each
-    layer, each engine step and each entry of the vocabulary cost beside; 8-bit operations a second
-    of reading a prompt (a multiply-add is two). Medians."""
+    """Bytes a second at which one token's forward reads weights in 4-bit groups, other weights, and
+    KV; seconds that each layer, each engine step and each entry of the vocabulary cost beside;
+    8-bit operations a second of reading a prompt (a multiply-add is two). Medians."""
 
     path: str
     threads: int
+    four_bit_rate: float
     weight_rate: float
     kv_rate: float
     layer_seconds: float
@@ -68,11 +69,18 @@ def at(
     )
 
 
+def weights_seconds(footprint: Footprint, calibration: Calibration) -> float:
+    """Seconds in which a token's forward reads all weights."""
+    others = footprint.packed_bytes - footprint.four_bit_bytes
+    four_bit = footprint.four_bit_bytes / calibration.four_bit_rate
+    return four_bit + others / calibration.weight_rate
+
+
 def token_seconds(footprint: Footprint, tokens: int, calibration: Calibration) -> float:
     """Seconds from one token of a lone answer to the next with `tokens` before it: what is read
     at the measured rates, and what each layer, step and vocabulary entry costs."""
     return (
-        footprint.packed_bytes / calibration.weight_rate
+        weights_seconds(footprint, calibration)
         + tokens * footprint.kv_bytes_per_token / calibration.kv_rate
         + footprint.layers * calibration.layer_seconds
         + footprint.vocabulary * calibration.entry_seconds

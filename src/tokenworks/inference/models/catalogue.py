@@ -35,6 +35,7 @@ CATALOGUE = (
         download_bytes=92_871_040,
         footprint=Footprint(
             packed_bytes=96_576_768,
+            four_bit_bytes=66_355_200,
             layers=30,
             kv_heads=3,
             head_dim=64,

@@ -8,9 +8,11 @@ _KV_BYTES = 2  # fp16, as kernels/layout.h has it
 
 class Footprint(msgspec.Struct, frozen=True, kw_only=True):
     """What of a model decides memory and speed. `packed_bytes` are its weights as the kernels
-    hold them, the output head included and the embedding's rows, read from the file, not."""
+    hold them, the output head included and the embedding's rows, read from the file, not;
+    `four_bit_bytes` are those of them in 4-bit groups, which take more work a byte."""
 
     packed_bytes: int
+    four_bit_bytes: int = 0
     layers: int
     kv_heads: int
     head_dim: int

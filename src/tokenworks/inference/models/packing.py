@@ -1,5 +1,6 @@
 """The bytes of a model's weights in the layout of the native kernels (kernels/layout.h)."""
 
+from collections import Counter
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
@@ -19,8 +20,10 @@ def footprint_of(path: Path) -> Footprint:
     model = load_model(path)
     try:
         config = model.config
+        packed = packed_bytes(model.tensors, tied=config.tied_embedding)
         return Footprint(
-            packed_bytes=packed_bytes(model.tensors, tied=config.tied_embedding),
+            packed_bytes=sum(packed.values()),
+            four_bit_bytes=packed["q4"],
             layers=config.layers,
             kv_heads=config.kv_heads,
             head_dim=config.head_dim,
@@ -31,8 +34,8 @@ def footprint_of(path: Path) -> Footprint:
         model.close()
 
 
-def packed_bytes(tensors: Mapping[str, TensorInfo], *, tied: bool) -> int:
-    """Bytes of all weights in the kernels' layout, each tensor rounded up to 64.
+def packed_bytes(tensors: Mapping[str, TensorInfo], *, tied: bool) -> Counter[str]:
+    """Bytes of all weights in the kernels' layout by its formats, each tensor rounded up to 64.
 
     `tensors` go by GGUF's names. The embedding is packed only where it is the output head too
     (`tied`); token types are added to the positions.
@@ -40,16 +43,20 @@ def packed_bytes(tensors: Mapping[str, TensorInfo], *, tied: bool) -> int:
     left_out = {"rope_freqs.weight", "token_types.weight"}
     if not tied:
         left_out.add("token_embd.weight")
-    packed = (_packed(name, info) for name, info in tensors.items() if name not in left_out)
-    return sum(-(-size // _ALIGNMENT) * _ALIGNMENT for size in packed)
+    total: Counter[str] = Counter()
+    for name, info in tensors.items():
+        if name not in left_out:
+            format, size = _packed(name, info)
+            total[format] += -(-size // _ALIGNMENT) * _ALIGNMENT
+    return total
 
 
-def _packed(name: str, info: TensorInfo) -> int:
+def _packed(name: str, info: TensorInfo) -> tuple[str, int]:
     if len(info.shape) == 1 or name == "position_embd.weight":
-        return 4 * prod(info.shape)
+        return "f32", 4 * prod(info.shape)
     rows, inputs = info.shape
     panels = -(-rows // _PANEL_ROWS)
     format = panel_format(info.type, inputs)
     if format == "bf16":
-        return panels * _PANEL_ROWS * inputs * 2
-    return panels * (inputs // GROUP) * _GROUP_BYTES[format]
+        return format, panels * _PANEL_ROWS * inputs * 2
+    return format, panels * (inputs // GROUP) * _GROUP_BYTES[format]
