@@ -43,33 +43,41 @@ def install() -> None:
         subprocess.run([sys.executable, "-m", "venv", PEERS / "venv"], check=True)
         packages = ("cmake", "ninja", "numpy", "typing-extensions", "diskcache", "jinja2")
         subprocess.run([VENV_PYTHON, "-m", "pip", "install", "-q", *packages], check=True)
-    if not SOURCE.exists():
-        sdist = ("download", "-q", "--no-deps", "--no-binary", ":all:", "--no-build-isolation")
-        package = f"llama-cpp-python=={VERSION}"
         needs = ("install", "-q", "scikit-build-core[pyproject]")
         subprocess.run([VENV_PYTHON, "-m", "pip", *needs], check=True)
-        subprocess.run([VENV_PYTHON, "-m", "pip", *sdist, "-d", PEERS, package], check=True)
-        archive = PEERS / f"llama_cpp_python-{VERSION}.tar.gz"
-        shutil.unpack_archive(archive, PEERS, filter="data")
-        archive.unlink()
-    _build(BIN, NATIVE, TOOLS)
+    unpack("llama_cpp_python", VERSION)
+    build(LLAMA_CPP, BIN, (*NATIVE, *BUILD_OPTIONS), TOOLS)
+
+
+def unpack(package: str, version: str) -> None:
+    """An sdist of the package index, unpacked into `.peers`."""
+    folder = PEERS / f"{package}-{version}"
+    if folder.exists():
+        return
+    sdist = ("download", "-q", "--no-deps", "--no-binary", ":all:", "--no-build-isolation")
+    wanted = f"{package}=={version}"
+    subprocess.run([VENV_PYTHON, "-m", "pip", *sdist, "-d", PEERS, wanted], check=True)
+    archive = PEERS / f"{package}-{version}.tar.gz"
+    shutil.unpack_archive(archive, PEERS, filter="data")
+    archive.unlink()
 
 
 def install_avx2() -> None:
     """The same without AVX-512, whatever this machine has."""
     install()
-    _build(AVX2_BIN, AVX2, ("llama-bench",))
+    build(LLAMA_CPP, AVX2_BIN, (*AVX2, *BUILD_OPTIONS), ("llama-bench",))
 
 
-def _build(binaries: Path, options: Sequence[str], tools: Sequence[str]) -> None:
+def build(source: Path, binaries: Path, options: Sequence[str], tools: Sequence[str]) -> None:
+    """Configure and compile with CMake, unless the tools are there."""
     if all((binaries / tool).exists() for tool in tools):
         return
     path = f"{VENV_PYTHON.parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path}
-    build = binaries.parent
-    configure = ["cmake", "-S", LLAMA_CPP, "-B", build, "-G", "Ninja", *BUILD_OPTIONS, *options]
+    folder = binaries.parent
+    configure = ["cmake", "-S", source, "-B", folder, "-G", "Ninja", *options]
     subprocess.run(configure, check=True, env=environment)
-    compile = ["cmake", "--build", build, "--target", *tools]
+    compile = ["cmake", "--build", folder, "--target", *tools]
     subprocess.run(compile, check=True, env=environment)
 
 
@@ -88,6 +96,10 @@ class Peer:
     model: Path
     threads: int
     binaries: Path = BIN
+
+    @property
+    def name(self) -> str:
+        return f"llama.cpp {self.model.suffixes[0].lstrip('.')}"
 
     def decode_tps(self, tokens: int) -> float:
         return self._bench("-p", "0", "-n", str(tokens))
@@ -108,13 +120,13 @@ class Peer:
             *lengths,
             *threads,
         ]
-        lines = _run([*command, "--output-format", "jsonl"]).splitlines()
+        lines = run([*command, "--output-format", "jsonl"]).splitlines()
         return float(json.loads([line for line in lines if line.startswith("{")][-1])["speed_tg"])
 
     def _bench(self, *what: str) -> float:
         threads = str(self.threads)
         command = [self.binaries / "llama-bench", "-m", self.model, "-t", threads]
-        lines = _run([*command, "-r", "1", "-o", "jsonl", *what]).splitlines()
+        lines = run([*command, "-r", "1", "-o", "jsonl", *what]).splitlines()
         return float(json.loads(lines[-1])["avg_ts"])
 
     def logits(self, tokens: list[int], scratch: Path) -> np.ndarray:
@@ -141,11 +153,12 @@ def transcoded(model: Path, encoding: str) -> Path:
     """The model in another of llama.cpp's formats, made by its own tool, kept in `.peers`."""
     target = PEERS / f"{model.stem}.{encoding}.gguf"
     if not target.exists():
-        _run([BIN / "llama-quantize", "--allow-requantize", model, target, encoding])
+        run([BIN / "llama-quantize", "--allow-requantize", model, target, encoding])
     return target
 
 
-def _run(command: list[object]) -> str:
+def run(command: Sequence[object]) -> str:
+    """What a tool prints. Exits with its last words if it fails."""
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"error: {command[0]} failed\n{done.stderr[-2000:]}")
