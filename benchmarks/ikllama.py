@@ -54,7 +54,7 @@ class Peer:
     @property
     def name(self) -> str:
         repacked = ", repacked" if self.repack else ""
-        return f"ik_llama.cpp {self.model.suffixes[0].lstrip('.')}{repacked}"
+        return f"ik_llama.cpp {llamacpp.encoding(self.model)}{repacked}"
 
     def decode_tps(self, tokens: int) -> float:
         return self._bench("-p", "0", "-n", str(tokens))

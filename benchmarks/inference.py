@@ -1,6 +1,6 @@
-"""Inference: our engine against llama.cpp on the same model, threads and machine.
+"""Inference: our engine against llama.cpp, ik_llama.cpp, OpenVINO GenAI and transformers.
 
-    make peers AREA=inference     # once: builds llama.cpp natively
+    make peers AREA=inference     # once: builds the first two natively
     make bench AREA=inference
 
 Ours is timed through the engine, sampling included; the peer by its own tools, which do not sample.
@@ -9,120 +9,114 @@ Ours is timed through the engine, sampling included; the peer by its own tools, 
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import ikllama
 import llamacpp
 import numpy as np
+import openvino_peer
+from engine_runs import PROMPT, Ours
 from factory import start_factory
 from harness import DATA, ROOT, Pairs, finish, in_turn, summary, wait_until_idle
+from naive import Naive
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from tokenworks.cli.measurements import last_level_bytes
 from tokenworks.config import load
-from tokenworks.inference.engine import Engine
+from tokenworks.fleet.discover.machine import discover
+from tokenworks.fleet.discover.measure import measure_limits
 from tokenworks.inference.executors.base import PAGE_TOKENS, Batch, Executor, Span
 from tokenworks.inference.executors.native import NativeExecutor
 from tokenworks.inference.executors.reference import ReferenceExecutor
-from tokenworks.inference.messages import Generate, Sampling
 from tokenworks.inference.models.library import Library
 from tokenworks.inference.models.model import Model, load_model
-from tokenworks.inference.settings import EngineSettings
 from tokenworks.inference.text.gguf_text import codec_of_gguf
-from tokenworks.telemetry.clock import MonotonicClock
 
-PROMPT, DECODE = 512, 64
+DECODE = 64
 BATCH, BATCH_PROMPT, BATCH_DECODE = 16, 64, 32
 WINDOW, WINDOWS = 512, 5
 TEXT = DATA / "text" / "wikitext2_raw_test.txt"
 
 
-class Ours:
-    """The engine as a worker runs it, in this process."""
-
-    def __init__(self, path: Path, threads: int, isa: str = "auto") -> None:
-        settings = EngineSettings(
-            model_path=str(path), model_id="bench", threads=threads, max_batch_tokens=PROMPT
-        )
-        executor = NativeExecutor(load_model(path), isa=isa, threads=threads, context_length=0)
-        self.description = executor.description
-        self._vocabulary = executor.vocabulary_size
-        self._engine = Engine(executor, settings, MonotonicClock())
-        self._random = np.random.default_rng(0)
-        self._count = 0
-
-    def decode_tps(self) -> float:
-        """One sequence, from an almost empty context."""
-        return self._answer_tps(1, 1, DECODE)
-
-    def batch_tps(self) -> float:
-        return self._answer_tps(BATCH, BATCH_PROMPT, BATCH_DECODE)
-
-    def prefill_tps(self) -> float:
-        self._submit(PROMPT, 1)
-        start = time.perf_counter()
-        self._finish()
-        return PROMPT / (time.perf_counter() - start)
-
-    def _answer_tps(self, sequences: int, prompt: int, tokens: int) -> float:
-        """Output tokens per second of all, once every prompt is computed."""
-        for _ in range(sequences):
-            self._submit(prompt, tokens + 1)
-        started: set[str] = set()
-        while len(started) < sequences:
-            step = self._engine.step()
-            started |= {token.request_id for token in step.tokens} if step else set()
-        start = time.perf_counter()
-        produced = self._finish()
-        return produced / (time.perf_counter() - start)
-
-    def _submit(self, prompt: int, max_tokens: int) -> None:
-        self._count += 1
-        refused = self._engine.submit(
-            Generate(
-                request_id=str(self._count),
-                prompt=self._random.integers(0, self._vocabulary, prompt).tolist(),
-                sampling=Sampling(max_tokens=max_tokens, temperature=0.0),
-            )
-        )
-        assert refused is None, refused
-
-    def _finish(self) -> int:
-        produced = 0
-        while step := self._engine.step():
-            produced += len(step.tokens)
-        return produced
+Figure = Callable[[Any], float]
+FIGURES: dict[str, Figure] = {
+    "decode": lambda side: side.decode_tps(DECODE),
+    "prefill": lambda side: side.prefill_tps(PROMPT),
+    "batch16": lambda side: side.batch_tps(BATCH, BATCH_PROMPT, BATCH_DECODE),
+}
 
 
-def measure_speed(
-    path: Path, threads: int, rounds: int
-) -> tuple[dict[str, Pairs], str, dict[str, str]]:
-    """Pairs for each figure against llama.cpp's best 4-bit file; our executor; those files."""
-    ours = Ours(path, threads)
-    files = {"as shipped": path, "Q4_0": llamacpp.transcoded(path, "Q4_0")}
-    peers = {name: llamacpp.Peer(file, threads) for name, file in files.items()}
-    figures: dict[str, tuple[Callable[[], float], Callable[[llamacpp.Peer], float]]] = {
-        "decode": (ours.decode_tps, lambda peer: peer.decode_tps(DECODE)),
-        "prefill": (ours.prefill_tps, lambda peer: peer.prefill_tps(PROMPT)),
-        "batch16": (
-            ours.batch_tps,
-            lambda peer: peer.batch_tps(BATCH, BATCH_PROMPT, BATCH_DECODE),
-        ),
-    }
-    pairs, best_files = {}, {}
-    for name, (our_figure, their_figure) in figures.items():
-        our_figure()  # warm-up; the peer's tools warm up by themselves
-        trial = {}
-        for file, peer in peers.items():
+@dataclass(frozen=True)
+class Speed:
+    """Pairs against llama.cpp's best file and against the best peer of all; what each was."""
+
+    llamacpp: Pairs
+    best: Pairs
+    llamacpp_name: str
+    best_name: str
+    trials: dict[str, float]
+
+
+def peers_on(path: Path, threads: int) -> list[Any]:
+    """Every peer with every file it may be best with. One that answers nonsense does not count."""
+    q4_0 = llamacpp.transcoded(path, "Q4_0")
+    found: list[Any] = [llamacpp.Peer(path, threads), llamacpp.Peer(q4_0, threads)]
+    found += [ikllama.Peer(q4_0, threads, repack=repack) for repack in (True, False)]
+    for file in (path, q4_0):
+        peer = openvino_peer.Peer(file, threads)
+        answer = peer.text()
+        note(f"{peer.name} answers: {answer!r}")
+        if "Paris" in answer:
+            found.append(peer)
+    return found
+
+
+def measure_speed(ours: Ours, peers: list[Any], rounds: int) -> dict[str, Speed]:
+    speeds = {}
+    for name, figure in FIGURES.items():
+        figure(ours)  # warm-up; the peers warm up by themselves
+        trials = {}
+        for peer in peers:
             wait_until_idle()
-            trial[file] = their_figure(peer)
-        best = max(trial, key=lambda file: trial[file])
-        best_files[name] = best
-        note(f"{name}: llama.cpp {', '.join(f'{k} {v:.0f}' for k, v in trial.items())} tokens/s")
-        pairs[name] = in_turn(rounds, our_figure, lambda: their_figure(peers[best]))  # noqa: B023
-    return pairs, ours.description, best_files
+            trials[peer.name] = figure(peer)
+        note(f"{name}: " + ", ".join(f"{k} {v:.0f}" for k, v in trials.items()))
+        by_name = {peer.name: peer for peer in peers}
+        best_name = max(trials, key=lambda peer: trials[peer])
+        base_name = max(
+            (peer for peer in trials if peer.startswith("llama.cpp")), key=lambda p: trials[p]
+        )
+        base, best = by_name[base_name], by_name[best_name]
+        against = in_turn(rounds, lambda: figure(ours), lambda: figure(base))  # noqa: B023
+        if best is base:
+            speeds[name] = Speed(against, against, base_name, best_name, trials)
+            continue
+        others = in_turn(rounds, lambda: figure(ours), lambda: figure(best))  # noqa: B023
+        speeds[name] = Speed(against, others, base_name, best_name, trials)
+    return speeds
+
+
+def measure_engine(ours: Ours) -> dict[str, float]:
+    """How near to the machine's limits one sequence is computed."""
+    wait_until_idle()
+    machine = discover()
+    limits = measure_limits(
+        threads=machine.processors.usable_cores,
+        cache_bytes=last_level_bytes(machine),
+        memory_bytes=machine.memory.usable,
+    )
+    step, forward = ours.decode_step_s()
+    read = ours.read_bytes(100) / limits.read_all_threads
+    return {
+        "decode_roofline_fraction": round(read / step, 3),
+        "verify4_cost": round(ours.forward_s(4) / ours.forward_s(1), 3),
+        "python_overhead_fraction": round((step - forward) / step, 4),
+        "read_gb_per_s": round(limits.read_all_threads / 1e9, 1),
+    }
 
 
 def window_logits(executor: Executor, tokens: list[int]) -> NDArray[np.float32]:
@@ -161,10 +155,8 @@ def measure_quality(path: Path, threads: int, text: Path) -> dict[str, dict[str,
     # 8 characters a token are more than any English text has.
     passage = text.read_text(encoding="utf-8")[: WINDOW * WINDOWS * 8]
     tokens = codec_of_gguf(model.gguf).encode(passage)[: WINDOW * WINDOWS]
-    peers = {
-        "llama.cpp Q4_0": llamacpp.Peer(llamacpp.transcoded(path, "Q4_0"), threads),
-        "llama.cpp as shipped": llamacpp.Peer(path, threads),
-    }
+    files = (llamacpp.transcoded(path, "Q4_0"), path)
+    peers = {f"llama.cpp {llamacpp.encoding(file)}": llamacpp.Peer(file, threads) for file in files}
     rows: dict[str, list[NDArray[np.float64]]] = {"ours": [], **{name: [] for name in peers}}
     agree: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in rows}
     with tempfile.TemporaryDirectory() as scratch:
@@ -206,13 +198,19 @@ def note(text: str) -> None:
 
 
 def show(
-    pairs: dict[str, Pairs], quality: dict[str, dict[str, float]], starts: list[float]
+    speeds: dict[str, Speed],
+    quality: dict[str, dict[str, float]],
+    starts: list[float],
+    naive: Pairs,
 ) -> None:
-    table = Table("tokens/s", "ours", "llama.cpp", "ratio: median (min to max)")
-    for name, pair in pairs.items():
+    table = Table("tokens/s", "peer", "ours", "theirs", "ratio: median (min to max)")
+    rows = [(name, speed.llamacpp_name, speed.llamacpp) for name, speed in speeds.items()]
+    rows += [(name, f"best: {speed.best_name}", speed.best) for name, speed in speeds.items()]
+    rows += [("16 requests", "transformers, eager", naive)]
+    for name, peer, pair in rows:
         ours, theirs, ratio = (summary(v) for v in (pair.ours, pair.theirs, pair.ratios))
         spread = f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})"
-        table.add_row(name, f"{ours['median']:.0f}", f"{theirs['median']:.0f}", spread)
+        table.add_row(name, peer, f"{ours['median']:.0f}", f"{theirs['median']:.0f}", spread)
     console = Console()
     console.print(table)
     table = Table("against the file in f32", "KL, nats", "± s.e.", "KL p99", "same top token")
@@ -225,41 +223,66 @@ def show(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Our inference against llama.cpp.")
-    parser.add_argument("--install-peers", action="store_true", help="build the peer and stop")
+    parser = argparse.ArgumentParser(description="Our inference against the community's engines.")
+    parser.add_argument("--install-peers", action="store_true", help="build the peers and stop")
     parser.add_argument("--model", default=None, help="name or GGUF file (the default model)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--text", type=Path, default=TEXT, help="text for the divergence")
     options = parser.parse_args()
     if options.install_peers:
-        return llamacpp.install()
-    if not llamacpp.installed():
-        sys.exit("error: llama.cpp is not built\n\nhint: make peers AREA=inference")
+        for peer in (llamacpp, ikllama, openvino_peer):
+            peer.install()
+        return
+    if not all(peer.installed() for peer in (llamacpp, ikllama, openvino_peer)):
+        sys.exit("error: not every peer is built\n\nhint: make peers AREA=inference")
     if not options.text.exists():
         sys.exit(f"error: no text at {options.text}\n\nhint: give a file with --text")
     config = load({"model": options.model} if options.model else {})
     path = Library(config.home).path(config.model)
-    pairs, description, peer_files = measure_speed(path, options.threads, options.rounds)
+    ours = Ours(path, options.threads)
+    speeds = measure_speed(ours, peers_on(path, options.threads), options.rounds)
+    engine = measure_engine(ours)
+    eager = Naive(path, options.threads)
+    batch = FIGURES["batch16"]
+    naive = in_turn(2, lambda: batch(ours), lambda: batch(eager))
     quality = measure_quality(path, options.threads, options.text)
     starts = [first_token_s() for _ in range(3)]
-    show(pairs, quality, starts)
-    keys = {
-        f"{name}_ratio_vs_llamacpp": round(summary(pair.ratios)["median"], 3)
-        for name, pair in pairs.items()
-    }
+    show(speeds, quality, starts, naive)
+    keys = {}
+    for name, speed in speeds.items():
+        keys[f"{name}_ratio_vs_llamacpp"] = round(summary(speed.llamacpp.ratios)["median"], 3)
+        keys[f"{name}_ratio_vs_best_peer"] = round(summary(speed.best.ratios)["median"], 3)
+    keys |= engine
+    keys["naive_ratio"] = round(summary(naive.ratios)["median"], 1)
     keys["t_first_token_warm_s"] = round(summary(starts)["median"], 2)
     keys["kl_vs_f32"] = round(quality["ours"]["kl"], 5)
     # That of the file whose speed was compared, and that of the very file that we run: another
     # 4-bit format is quantised twice, and what it loses by that is not the engine's doing.
-    fastest = quality[f"llama.cpp {peer_files['decode']}"]
-    keys["kl_vs_f32_llamacpp"] = round(fastest["kl"], 5)
-    keys["kl_vs_f32_llamacpp_same_file"] = round(quality["llama.cpp as shipped"]["kl"], 5)
+    chosen = speeds["decode"].llamacpp_name
+    theirs = next(name for name in quality if name == chosen)
+    keys["kl_vs_f32_llamacpp"] = round(quality[theirs]["kl"], 5)
+    keys["kl_vs_f32_llamacpp_same_file"] = round(
+        quality[f"llama.cpp {llamacpp.encoding(path)}"]["kl"], 5
+    )
+    keys["kl_ratio_vs_llamacpp"] = round(quality["ours"]["kl"] / quality[theirs]["kl"], 3)
+    shipped = theirs == f"llama.cpp {llamacpp.encoding(path)}"
+    file = path if shipped else llamacpp.transcoded(path, "Q4_0")
+    keys["weight_bytes_ratio_vs_llamacpp"] = round(ours.weight_bytes / file.stat().st_size, 3)
     details = {
-        "executor": description,
-        "peer": f"llama.cpp of llama-cpp-python {llamacpp.VERSION}, native build; "
-        + ", ".join(dict.fromkeys(peer_files.values())),
-        "tokens_per_s": {name: pair.record() for name, pair in pairs.items()},
+        "executor": ours.description,
+        "peers": f"llama.cpp of llama-cpp-python {llamacpp.VERSION} and ik_llama.cpp of "
+        f"ik-llama-cpp-python {ikllama.VERSION}, native builds; OpenVINO GenAI "
+        f"{openvino_peer.VERSION}; transformers eager in float32",
+        "tokens_per_s": {
+            name: {
+                "trials": speed.trials,
+                speed.llamacpp_name: speed.llamacpp.record(),
+                f"best: {speed.best_name}": speed.best.record(),
+            }
+            for name, speed in speeds.items()
+        },
+        "naive": naive.record(),
         "quality": quality,
         "start_s": summary(starts),
         "model": path.name,

@@ -99,7 +99,7 @@ class Peer:
 
     @property
     def name(self) -> str:
-        return f"llama.cpp {self.model.suffixes[0].lstrip('.')}"
+        return f"llama.cpp {encoding(self.model)}"
 
     def decode_tps(self, tokens: int) -> float:
         return self._bench("-p", "0", "-n", str(tokens))
@@ -147,6 +147,11 @@ class Peer:
             stderr=subprocess.DEVNULL,
         )
         return np.load(target, mmap_mode="r")
+
+
+def encoding(model: Path) -> str:
+    """What a file's name says of its encoding; else as it was shipped."""
+    return model.suffixes[-2].lstrip(".") if len(model.suffixes) > 1 else "as shipped"
 
 
 def transcoded(model: Path, encoding: str) -> Path:

@@ -14,6 +14,7 @@ import fitting
 import llamacpp
 import loading
 import refusals
+from engine_runs import Ours
 from exactness import Exactness
 from fitting import Forecast
 from harness import Pairs, finish, in_turn, summary, wait_until_idle
@@ -57,15 +58,13 @@ def measure_loading(megabytes: int, rounds: int, threads: int) -> dict[str, Load
 
 def measure_avx2(path: Path, threads: int, rounds: int) -> Pairs:
     """Decode, both sides without AVX-512, the peer on the faster of two files."""
-    from inference import Ours
-
     ours = Ours(path, threads, isa="avx2")
     files = (path, llamacpp.transcoded(path, "Q4_0"))
     peers = [llamacpp.Peer(file, threads, llamacpp.AVX2_BIN) for file in files]
-    ours.decode_tps()
+    ours.decode_tps(DECODE)
     wait_until_idle()
     best = max(peers, key=lambda peer: peer.decode_tps(DECODE))
-    return in_turn(rounds, ours.decode_tps, lambda: best.decode_tps(DECODE))
+    return in_turn(rounds, lambda: ours.decode_tps(DECODE), lambda: best.decode_tps(DECODE))
 
 
 def note(about: str, result: Result) -> Result:

@@ -35,7 +35,7 @@ class Peer:
 
     @property
     def name(self) -> str:
-        return f"OpenVINO {self.model.suffixes[0].lstrip('.')}"
+        return f"OpenVINO {llamacpp.encoding(self.model)}"
 
     def decode_tps(self, tokens: int) -> float:
         return float(self._run("decode", 1, 1, tokens)["tokens_per_s"])
