@@ -35,7 +35,7 @@ from tokenworks.inference.executors.native import NativeExecutor
 from tokenworks.inference.executors.reference import ReferenceExecutor
 from tokenworks.inference.models.library import Library
 from tokenworks.inference.models.model import Model, load_model
-from tokenworks.inference.text.gguf_text import codec_of_gguf
+from tokenworks.inference.text.open import open_codec
 
 DECODE = 64
 BATCH, BATCH_PROMPT, BATCH_DECODE = 16, 64, 32
@@ -154,7 +154,7 @@ def measure_quality(path: Path, threads: int, text: Path) -> dict[str, dict[str,
         executor.allocate(WINDOW // PAGE_TOKENS)
     # 8 characters a token are more than any English text has.
     passage = text.read_text(encoding="utf-8")[: WINDOW * WINDOWS * 8]
-    tokens = codec_of_gguf(model.gguf).encode(passage)[: WINDOW * WINDOWS]
+    tokens = open_codec(path).encode(passage)[: WINDOW * WINDOWS]
     files = (llamacpp.transcoded(path, "Q4_0"), path)
     peers = {f"llama.cpp {llamacpp.encoding(file)}": llamacpp.Peer(file, threads) for file in files}
     rows: dict[str, list[NDArray[np.float64]]] = {"ours": [], **{name: [] for name in peers}}
