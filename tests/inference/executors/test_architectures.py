@@ -189,6 +189,12 @@ def test_the_native_executor_matches_transformers(theirs: Theirs) -> None:
     assert distance(output(native(model), model, some_tokens()), expected) < 6e-3
 
 
+def test_the_bytes_predicted_of_a_folder_are_those_taken(theirs: Theirs) -> None:
+    taken = native(load_model(theirs.folder)).weight_bytes
+
+    assert footprint_of(theirs.folder).packed_bytes == taken
+
+
 @pytest.mark.parametrize("case", ["llama", "qwen2", "qwen3", "gemma3", "bert"])
 def test_a_gguf_of_the_same_model_matches_transformers(tmp_path: Path, case: str) -> None:
     theirs = Theirs(tmp_path / "folder", case)

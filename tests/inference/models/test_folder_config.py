@@ -1,6 +1,5 @@
 """A folder's config.json and the names of its tensors: what is read, and what is refused."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,10 +129,35 @@ def test_both_spellings_of_the_rotation_are_read(settings: dict[str, Any]) -> No
     assert (config.rope_theta, config.rope_scale) == (1e4, 4.0)
 
 
-def test_a_part_of_each_head_may_be_rotated() -> None:
-    config, _ = load({**LLAMA, "partial_rotary_factor": 0.5}, llama_shapes())
+def test_a_model_saved_without_its_head_has_shorter_names() -> None:
+    _, names = load(LLAMA, llama_shapes(root=""))
 
-    assert (config.head_dim, config.rope_dim) == (8, 4)
+    assert names["token_embd.weight"] == "embed_tokens.weight"
+
+
+def test_transformers_defaults_hold_where_a_folder_is_silent() -> None:
+    """Of settings that change what is computed."""
+    mistral = {**LLAMA, "model_type": "mistral"}
+    silent, _ = load(mistral, llama_shapes())
+    without, _ = load({**mistral, "sliding_window": None}, llama_shapes())
+
+    assert (silent.windows, without.windows) == ((4096, 4096), ())
+
+
+def test_all_of_qwens_layers_may_have_windows() -> None:
+    qwen = {**LLAMA, "model_type": "qwen3", "use_sliding_window": True}
+    shapes = llama_shapes()
+    for layer in range(2):
+        for name in ("q_norm", "k_norm"):
+            shapes[f"model.layers.{layer}.self_attn.{name}.weight"] = (8,)
+
+    config, _ = load({**qwen, "sliding_window": 5, "max_window_layers": 0}, shapes)
+
+    assert config.windows == (5, 5)
+
+
+def test_what_only_encoders_may_not_say_is_nothing_to_a_decoder() -> None:
+    assert load({**LLAMA, "is_decoder": True}, llama_shapes())[0].block.causal
 
 
 def test_gemma_has_its_defaults_and_windows() -> None:
@@ -143,6 +167,20 @@ def test_gemma_has_its_defaults_and_windows() -> None:
     assert (config.rope_theta, config.window_rope_theta) == (1e6, 1e4)
     assert config.score_scale == pytest.approx(256**-0.5)
     assert (config.embedding_scale, config.norm_offset) == (4.0, 1.0)
+
+
+def test_gemmas_activation_is_not_the_one_its_forebears_named() -> None:
+    config, _ = load({**GEMMA, "hidden_act": "gelu"}, gemma_shapes())
+
+    assert config.block.activation == "gelu_tanh"
+
+
+def test_positions_in_gemmas_windows_are_not_scaled() -> None:
+    windowed = {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e4}
+    rope = {"full_attention": {"rope_theta": 1e6}, "sliding_attention": windowed}
+
+    with pytest.raises(ModelFileError, match=r"sliding_attention 'linear' is not supported"):
+        load({**GEMMA, "rope_parameters": rope}, gemma_shapes())
 
 
 @pytest.mark.parametrize("root", ["model.language_model.", "language_model.model."])
@@ -156,12 +194,14 @@ def test_a_gemma_with_eyes_speaks_with_its_text_model(root: str) -> None:
     assert names["token_embd.weight"] == f"{root}embed_tokens.weight"
 
 
-def test_an_encoder_says_how_it_is_pooled(tmp_path: Path) -> None:
-    settings = {
-        **{key: LLAMA[key] for key in ("vocab_size", "hidden_size", "intermediate_size")},
-        **{"model_type": "bert", "num_hidden_layers": 1, "num_attention_heads": 2},
-        **{"max_position_embeddings": 64, "layer_norm_eps": 1e-12, "hidden_act": "gelu"},
-    }
+ENCODER: dict[str, Any] = {
+    **{key: LLAMA[key] for key in ("vocab_size", "hidden_size", "intermediate_size")},
+    **{"model_type": "bert", "num_hidden_layers": 1, "num_attention_heads": 2},
+    **{"max_position_embeddings": 64, "layer_norm_eps": 1e-12, "hidden_act": "gelu"},
+}
+
+
+def encoder_shapes() -> Shapes:
     block = "encoder.layer.0."
     shapes: Shapes = {
         "embeddings.word_embeddings.weight": (32, 16),
@@ -180,15 +220,41 @@ def test_an_encoder_says_how_it_is_pooled(tmp_path: Path) -> None:
         shapes |= {f"{block}{name}.weight": (outputs, inputs), f"{block}{name}.bias": (outputs,)}
     for norm in ("embeddings.", f"{block}attention.output.", f"{block}output."):
         shapes |= {f"{norm}LayerNorm.weight": (16,), f"{norm}LayerNorm.bias": (16,)}
-    (tmp_path / "1_Pooling").mkdir()
-    pooling = tmp_path / "1_Pooling" / "config.json"
+    return shapes
 
-    assert load(settings, shapes, tmp_path)[0].pooling == "mean"
-    pooling.write_text(json.dumps({"pooling_mode_cls_token": True}))
-    config, _ = load(settings, shapes, tmp_path)
-    assert (config.pooling, config.is_encoder, config.tied_embedding) == ("cls", True, False)
-    pooling.write_text("not JSON")
-    assert load(settings, shapes, tmp_path)[0].pooling == "mean"
+
+def test_an_encoder_has_no_head() -> None:
+    config, _ = load(ENCODER, encoder_shapes())
+
+    assert (config.pooling, config.is_encoder, config.tied_embedding) == ("mean", True, False)
+
+
+def test_robertas_positions_begin_behind_its_padding() -> None:
+    shapes = {**encoder_shapes(), "embeddings.position_embeddings.weight": (9, 16)}
+    roberta = {**ENCODER, "model_type": "roberta", "max_position_embeddings": 9}
+
+    for padding, positions in ((0, 8), (1, 7), (7, 1)):
+        config, _ = load({**roberta, "pad_token_id": padding}, shapes)
+        assert (config.positions, config.context_length) == (positions, positions)
+    with pytest.raises(
+        ModelFileError, match="begin in row 9, behind pad_token_id, but there are 9"
+    ):
+        load({**roberta, "pad_token_id": 8}, shapes)
+
+
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [
+        ({"is_decoder": True}, "an encoder that is used as a decoder is not supported"),
+        (
+            {"position_embedding_type": "relative_key"},
+            "position_embedding_type 'relative_key' is not supported",
+        ),
+    ],
+)
+def test_another_encoder_is_refused(setting: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ModelFileError, match=problem):
+        load({**ENCODER, **setting}, encoder_shapes())
 
 
 def setting(key: str, value: object) -> Callable[[dict[str, Any], Shapes], object]:
@@ -210,6 +276,22 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any], Shapes], object], str]] = {
     "yarn": (
         setting("rope_scaling", {"rope_type": "yarn", "factor": 4.0}),
         "rope_type 'yarn' is not supported",
+    ),
+    "a part of each head": (  # transformers rotates whole heads or fails
+        setting("partial_rotary_factor", 0.5),
+        r"rotating a part of each head is not supported \(partial_rotary_factor 0.5\)",
+    ),
+    "no head of its own": (
+        setting("tie_word_embeddings", False),
+        "tie_word_embeddings is false, but tensor 'output.weight' is missing",
+    ),
+    "many windows": (
+        lambda s, _: s.update({"model_type": "mistral", "num_hidden_layers": 2**31 - 1}),
+        "tensor 'blk.2.attn_q.weight' is missing",
+    ),
+    "wide": (
+        lambda s, _: s.update({"model_type": "mistral", "sliding_window": 2**31}),
+        "'sliding_window' is 2147483648, not a whole number from 1 to 2147483647",
     ),
     "missing tensor": (
         lambda _, shapes: shapes.pop("model.layers.1.mlp.up_proj.weight"),

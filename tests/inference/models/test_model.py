@@ -122,8 +122,10 @@ def set_tensor(tensor: EncodedTensor) -> Change:
 WRONG: dict[str, tuple[Change, str]] = {
     "no architecture": (drop_key("general.architecture"), "'general.architecture' is missing"),
     "architecture": (set_key("general.architecture", "mamba"), "'mamba' is not supported"),
+    "long architecture": (set_key("general.architecture", "a" * 9999), "aaa is not supported"),
     "no key": (drop_key("llama.block_count"), "'llama.block_count' is missing"),
-    "zero": (set_key("llama.block_count", 0), "is 0, not a whole number of at least 1"),
+    "zero": (set_key("llama.block_count", 0), "is 0, not a whole number from 1 to"),
+    "large": (set_key("llama.context_length", 2**31), "not a whole number from 1 to 2147483647"),
     "text": (set_key("llama.context_length", "long"), "is 'long', not a whole number"),
     "boolean": (set_key("llama.context_length", True), "is True, not a whole number"),
     "not finite": (
@@ -138,9 +140,37 @@ WRONG: dict[str, tuple[Change, str]] = {
     "tokens": (set_key("tokenizer.ggml.tokens", ["a", "b"]), "2 tokens"),
     "experts": (set_key("llama.expert_count", 8), "mixture-of-experts"),
     "more layers than tensors": (
-        set_key("llama.block_count", 2**31),
-        "'blk.2.attn_norm.weight' is missing",
+        set_key("llama.block_count", 2**31 - 1),
+        "'blk.2.attn_q.weight' is missing",
     ),
+    "heads larger than tensors": (  # as many angles would be computed
+        lambda metadata, _: metadata.update(
+            {
+                "llama.attention.key_length": 2**31 - 2,
+                "llama.attention.value_length": 2**31 - 2,
+                "llama.rope.dimension_count": 2**31 - 2,
+                "llama.rope.scaling.type": "llama3",
+                "llama.rope.scaling.factor": 8.0,
+                "llama.rope.scaling.low_freq_factor": 1.0,
+                "llama.rope.scaling.high_freq_factor": 4.0,
+                "llama.rope.scaling.original_context_length": 64,
+            }
+        ),
+        r"'blk.0.attn_q.weight' has shape \[64, 64\], not \[8589934584, 64\]",
+    ),
+    "rope scaling of no type": (
+        set_key("llama.rope.scaling.factor", 4.0),
+        r"scaling of no said type is not supported \(llama.rope.scaling.factor 4.0\)",
+    ),
+    "rope scaling as it was": (
+        set_key("llama.rope.scale_linear", 2.0),
+        r"an old way to scale positions is not supported \(llama.rope.scale_linear 2.0\)",
+    ),
+    "a scaled rotation": (
+        set_key("llama.rope.scaling.attn_factor", 1.5),
+        r"a scale of rotated queries and keys is not supported",
+    ),
+    "not causal": (set_key("llama.attention.causal", False), "llama.attention.causal is not true"),
     "no tensor": (
         lambda _, tensors: tensors.pop("blk.1.ffn_up.weight"),
         "'blk.1.ffn_up.weight' is missing",
@@ -171,8 +201,23 @@ WRONG: dict[str, tuple[Change, str]] = {
 
 @pytest.mark.parametrize(("change", "problem"), WRONG.values(), ids=WRONG.keys())
 def test_a_wrong_model_is_refused_by_name(tmp_path: Path, change: Change, problem: str) -> None:
-    with pytest.raises(ModelFileError, match=problem):
+    with pytest.raises(ModelFileError, match=problem) as refusal:
         load(tmp_path, change)
+
+    assert len(refusal.value.message) < 400
+
+
+def test_scales_of_one_change_nothing(tmp_path: Path) -> None:
+    ones = dict.fromkeys(
+        ("rope.scaling.factor", "rope.scale_linear", "rope.scaling.attn_factor"), 1.0
+    )
+    said = {"attention.causal": True, **ones}
+
+    model = load(
+        tmp_path, lambda keys, _: keys.update({f"llama.{name}": said[name] for name in said})
+    )
+
+    assert model.config == CONFIG
 
 
 def test_the_architecture_error_names_what_is_supported(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def _open(model: Model, path: str, threads: int) -> _kernels.Transformer:
             interleaved=config.rope_interleaved,
             query_scale=config.score_scale,
             embedding_scale=config.embedding_scale,
-            positions=max(0, config.position_rows - config.position_offset),
+            positions=config.positions,
             inverse_frequencies=model.rope_frequencies().astype(np.float32).tolist(),
             window_frequencies=windowed.astype(np.float32).tolist(),
             windows=list(config.windows),

@@ -92,6 +92,11 @@ class ModelConfig:
         return not self.block.causal
 
     @property
+    def positions(self) -> int:
+        """Learned positions that tokens can have; 0 in a rotary model."""
+        return self.position_rows - self.position_offset
+
+    @property
     def score_scale(self) -> float:
         """What queries are multiplied with before they meet the keys."""
         return self.query_scale or self.head_dim**-0.5

@@ -1,6 +1,5 @@
 """Reads a model's configuration from a Hugging Face folder, and which tensor is which."""
 
-import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -12,10 +11,11 @@ from tokenworks.errors import ModelFileError
 from tokenworks.inference.models.architectures.description import Architecture
 from tokenworks.inference.models.architectures.reading import read_config
 from tokenworks.inference.models.architectures.registry import ARCHITECTURES, of_model_type
-from tokenworks.inference.models.architectures.values import Values
+from tokenworks.inference.models.architectures.values import Values, shown
 from tokenworks.inference.models.architectures.windows import FULL, WINDOWED
 from tokenworks.inference.models.checks import check_tensors
 from tokenworks.inference.models.config import ModelConfig
+from tokenworks.inference.models.folder_pooling import POOLING_FILE, read_pooling
 from tokenworks.inference.models.safetensors_header import unread_dtype
 from tokenworks.inference.models.tensors import TensorInfo
 
@@ -34,8 +34,8 @@ _KEYS: Final[dict[str, tuple[str, ...]]] = {
     "attention.layer_norm_epsilon": ("layer_norm_eps",),
     "attention.sliding_window": ("sliding_window",),
     "attention.sliding_window_pattern": ("sliding_window_pattern", "_sliding_window_pattern"),
-    "attention.bidirectional": ("use_bidirectional_attention", "is_decoder"),
-    "hidden_act": ("hidden_act", "hidden_activation"),
+    "attention.bidirectional": ("use_bidirectional_attention",),
+    "hidden_act": ("hidden_activation", "hidden_act"),
     "tied_embedding": ("tie_word_embeddings",),
     "expert_count": ("num_local_experts", "num_experts", "n_routed_experts"),
     "quantization": ("quantization_config",),
@@ -47,14 +47,8 @@ _KEYS: Final[dict[str, tuple[str, ...]]] = {
     "rope.scaling.high_freq_factor": ("high_freq_factor",),
     "rope.scaling.original_context_length": ("original_max_position_embeddings",),
 }
-# Where sentence-transformers keeps how an encoder's vectors are pooled, and GGUF's numbers for it.
-_POOLING_FILE: Final = "1_Pooling/config.json"
-_MOST_POOLING_BYTES: Final = 1 << 16
-_POOLINGS: Final = {
-    "pooling_mode_mean_tokens": 1,
-    "pooling_mode_cls_token": 2,
-    "pooling_mode_lasttoken": 3,
-}
+# Of layers with a window, where `rope_parameters` has them apart.
+_WINDOW_KEYS: Final = {"rope.freq_base_swa": "rope_theta", "rope.scaling.type_swa": "rope_type"}
 
 
 def load_folder_config(
@@ -95,7 +89,7 @@ def architecture_of(path: Path, settings: Json) -> Architecture:
     if architecture is None:
         supported = ", ".join(sorted({type for a in ARCHITECTURES for type in a.model_types}))
         raise ModelFileError(
-            f"Model folder '{path}': model_type {name!r} is not supported",
+            f"Model folder '{path}': model_type {shown(name)} is not supported",
             hint=f"supported: {supported}",
         )
     return architecture
@@ -146,15 +140,13 @@ def _lookup(
     own = {**architecture.folder_defaults, **own}
     rope, rope_of_windows = _rope(own)
     merged: Json = {**own, **rope}
-    pooling = _pooling(path)
+    pooling = read_pooling(path)
 
     def lookup(name: str) -> tuple[str, object]:
         if name == "pooling_type":
-            return _POOLING_FILE, pooling
-        if name == "rope.dimension_count":
-            return "partial_rotary_factor", _rotated(merged)
-        if name == "rope.freq_base_swa" and "rope_theta" in rope_of_windows:
-            return "rope_parameters", rope_of_windows["rope_theta"]
+            return POOLING_FILE, pooling
+        if name in _WINDOW_KEYS and _WINDOW_KEYS[name] in rope_of_windows:
+            return f"rope_parameters.{WINDOWED}", rope_of_windows[_WINDOW_KEYS[name]]
         keys = _KEYS.get(name, (name,))
         key = next((key for key in keys if merged.get(key) is not None), keys[0])
         return key, merged.get(key)
@@ -172,27 +164,3 @@ def _rope(settings: Json) -> tuple[Json, Json]:
     if isinstance(full, Mapping):
         return full, windowed if isinstance(windowed, Mapping) else {}
     return found, {}
-
-
-def _rotated(settings: Json) -> int | None:
-    part = settings.get("partial_rotary_factor")
-    if not isinstance(part, int | float) or part == 1:
-        return None
-    head_dim = settings.get("head_dim")
-    if not isinstance(head_dim, int):
-        hidden, heads = settings.get("hidden_size"), settings.get("num_attention_heads")
-        if not isinstance(hidden, int) or not isinstance(heads, int) or heads < 1:
-            return None  # these are missing or wrong, and said to be so
-        head_dim = hidden // heads
-    return int(head_dim * part)
-
-
-def _pooling(path: Path) -> int | None:
-    try:
-        with (path / _POOLING_FILE).open("rb") as file:
-            said = json.loads(file.read(_MOST_POOLING_BYTES))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(said, Mapping):
-        return None
-    return next((number for key, number in _POOLINGS.items() if said.get(key) is True), None)

@@ -61,12 +61,12 @@ def shards_of(files: list[str]) -> list[str]:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The folder's config.json. Raises ModelFileError."""
-    return _read_json(folder / CONFIG, dict[str, Any], MOST_CONFIG_BYTES)
+    return read_json(folder / CONFIG, dict[str, Any], MOST_CONFIG_BYTES)
 
 
 def read_index(path: Path) -> dict[str, str]:
     """The shard of each tensor, as an index says. Raises ModelFileError."""
-    placed = _read_json(path, _Index, MOST_INDEX_BYTES).weight_map
+    placed = read_json(path, _Index, MOST_INDEX_BYTES).weight_map
     shards = set(placed.values())
     strange = sorted(name for name in shards if not is_shard_name(name))
     if not placed:
@@ -92,7 +92,8 @@ def _names(folder: Path) -> set[str]:
         raise ModelFileError(f"Model folder '{folder}' cannot be read: {reason}") from None
 
 
-def _read_json(path: Path, type: type[T], most_bytes: int) -> T:
+def read_json(path: Path, type: type[T], most_bytes: int) -> T:
+    """A small JSON file. Raises ModelFileError for one that cannot be read as this type."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):

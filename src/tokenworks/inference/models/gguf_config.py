@@ -6,7 +6,7 @@ from tokenworks.errors import ModelFileError
 from tokenworks.inference.models.architectures.description import Architecture
 from tokenworks.inference.models.architectures.reading import read_config
 from tokenworks.inference.models.architectures.registry import ARCHITECTURES, of_gguf
-from tokenworks.inference.models.architectures.values import Values
+from tokenworks.inference.models.architectures.values import Values, shown
 from tokenworks.inference.models.checks import check_tensors
 from tokenworks.inference.models.config import ModelConfig
 from tokenworks.inference.models.gguf import GGUF
@@ -41,15 +41,13 @@ def load_config(gguf: GGUF) -> ModelConfig:
 def _architecture(gguf: GGUF) -> Architecture:
     name = gguf.metadata.get("general.architecture")
     if not isinstance(name, str):
-        shown = "missing" if name is None else f"{name!r}, not text"
-        raise ModelFileError(
-            f"Model file '{gguf.path}': metadata 'general.architecture' is {shown}"
-        )
+        what = "missing" if name is None else f"{shown(name)}, not text"
+        raise ModelFileError(f"Model file '{gguf.path}': metadata 'general.architecture' is {what}")
     architecture = of_gguf(name)
     if architecture is None:
         supported = ", ".join(known.gguf for known in ARCHITECTURES if known.gguf)
         raise ModelFileError(
-            f"Model file '{gguf.path}': architecture {name!r} is not supported",
+            f"Model file '{gguf.path}': architecture {shown(name)} is not supported",
             hint=f"supported architectures: {supported}",
         )
     return architecture

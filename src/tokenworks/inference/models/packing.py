@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from math import prod
 from pathlib import Path
 
+from tokenworks.inference.models.config import ModelConfig
 from tokenworks.inference.models.footprint import Footprint
 from tokenworks.inference.models.model import load_model
 from tokenworks.inference.models.panel_format import GROUP, panel_format
@@ -20,7 +20,7 @@ def footprint_of(path: Path) -> Footprint:
     model = load_model(path)
     try:
         config = model.config
-        packed = packed_bytes(model.tensors, tied=config.tied_embedding)
+        packed = packed_bytes(model.tensors, config)
         return Footprint(
             packed_bytes=sum(packed.values()),
             four_bit_bytes=packed["q4"],
@@ -34,26 +34,28 @@ def footprint_of(path: Path) -> Footprint:
         model.close()
 
 
-def packed_bytes(tensors: Mapping[str, TensorInfo], *, tied: bool) -> Counter[str]:
+def packed_bytes(tensors: Mapping[str, TensorInfo], config: ModelConfig) -> Counter[str]:
     """Bytes of all weights in the kernels' layout by its formats, each tensor rounded up to 64.
 
-    `tensors` go by GGUF's names. The embedding is packed only where it is the output head too
-    (`tied`); token types are added to the positions.
+    `tensors` go by GGUF's names. The embedding is packed only where it is the output head too;
+    token types are added to the positions, of which the unused first rows are left out.
     """
     left_out = {"rope_freqs.weight", "token_types.weight"}
-    if not tied:
+    if not config.tied_embedding:
         left_out.add("token_embd.weight")
     total: Counter[str] = Counter()
     for name, info in tensors.items():
         if name not in left_out:
-            format, size = _packed(name, info)
+            format, size = _packed(name, info, config)
             total[format] += -(-size // _ALIGNMENT) * _ALIGNMENT
     return total
 
 
-def _packed(name: str, info: TensorInfo) -> tuple[str, int]:
-    if len(info.shape) == 1 or name == "position_embd.weight":
-        return "f32", 4 * prod(info.shape)
+def _packed(name: str, info: TensorInfo, config: ModelConfig) -> tuple[str, int]:
+    if name == "position_embd.weight":
+        return "f32", 4 * config.positions * config.hidden
+    if len(info.shape) == 1:
+        return "f32", 4 * info.shape[0]
     rows, inputs = info.shape
     panels = -(-rows // _PANEL_ROWS)
     format = panel_format(info.type, inputs)

@@ -49,7 +49,7 @@ class Architecture:
     model_types: tuple[str, ...]
     block: Block = field(default_factory=Block)
     tensors: Mapping[str, str] = field(default_factory=lambda: DECODER_TENSORS)
-    roots: tuple[str, ...] = ("model.",)
+    roots: tuple[str, ...] = ("model.", "")  # the latter where a model was saved without its head
     ignored: tuple[str, ...] = ()
     folder_defaults: Mapping[str, object] = field(default_factory=dict)
     folder_norm_offset: float = 0.0

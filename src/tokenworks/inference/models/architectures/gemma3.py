@@ -16,6 +16,7 @@ _LAYERS_OF_27B = 62  # its queries are scaled by the hidden size a head has, not
 
 
 def _adjust(config: ModelConfig, values: Values) -> ModelConfig:
+    values.choice("rope.scaling.type_swa", ("default",), default="default")
     return replace(
         config,
         windows=listed_windows(values, config.layers) or _by_pattern(config, values),

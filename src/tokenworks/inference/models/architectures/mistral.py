@@ -14,4 +14,9 @@ def _windows(config: ModelConfig, values: Values) -> ModelConfig:
     return replace(config, windows=(window,) * config.layers)
 
 
-MISTRAL = Architecture(name="mistral", model_types=("mistral",), adjust=_windows)
+MISTRAL = Architecture(
+    name="mistral",
+    model_types=("mistral",),
+    folder_defaults={"sliding_window": 4096},  # transformers' own; "null" turns it off
+    adjust=_windows,
+)

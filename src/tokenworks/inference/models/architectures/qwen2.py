@@ -14,7 +14,8 @@ def windows_if_used(config: ModelConfig, values: Values) -> ModelConfig:
         return config
     listed = listed_windows(values, config.layers)
     if not listed:
-        window, first = values.size("attention.sliding_window"), values.size("max_window_layers")
+        window = values.size("attention.sliding_window")
+        first = values.size("max_window_layers", least=0)
         listed = tuple(window if layer >= first else 0 for layer in range(config.layers))
     return replace(config, windows=listed)
 

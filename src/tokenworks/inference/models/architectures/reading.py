@@ -19,13 +19,19 @@ _ACTIVATIONS: dict[str, Activation] = {
     "gelu_new": "gelu_tanh",
     "gelu": "gelu",
 }
-_POOLINGS: dict[int, Pooling] = {0: "mean", 1: "mean", 2: "cls", 3: "last"}  # 0: not said
+_POOLINGS: dict[int, Pooling] = {1: "mean", 2: "cls", 3: "last"}
 _FOREIGN = {
     "expert_count": "mixture-of-experts",
     "quantization": "a folder of quantised weights",
     "attn_logit_softcapping": "capping of attention scores",
     "final_logit_softcapping": "capping of logits",
     "attention.bidirectional": "bidirectional attention in a decoder",
+}
+# What scales rotations in ways of its own: refused unless it is 1.
+_SCALES = {
+    "rope.scaling.attn_factor": "a scale of rotated queries and keys",
+    "rope.scale_linear": "an old way to scale positions",
+    "partial_rotary_factor": "rotating a part of each head",  # in folders; no family here does
 }
 
 
@@ -35,20 +41,23 @@ def read_config(
     """The configuration. Raises ModelFileError, naming what is missing, wrong or unsupported."""
     for key, what in _FOREIGN.items():
         values.refuse(key, what)
+    for key, what in _SCALES.items():
+        values.refuse(key, what, unless=1)
     hidden = values.size("embedding_length")
     heads = values.size("attention.head_count")
     kv_heads = values.size("attention.head_count_kv", default=heads)
     if heads % kv_heads:
         raise values.error(f"{heads} heads cannot share {kv_heads} key-value heads evenly")
+    head_dim = _head_dim(values, hidden, heads)
     block = _block(architecture, values, shape_of)
     config = ModelConfig(
         name=name,
         architecture=architecture.name,
-        layers=values.size("block_count"),
+        layers=_layers(values, shape_of, (heads * head_dim, hidden)),
         hidden=hidden,
         heads=heads,
         kv_heads=kv_heads,
-        head_dim=_head_dim(values, hidden, heads),
+        head_dim=head_dim,
         feed_forward=values.size("feed_forward_length"),
         vocabulary=_rows(values, shape_of, "token_embd.weight"),
         context_length=values.size("context_length"),
@@ -56,8 +65,7 @@ def read_config(
             f"attention.layer_norm{'_rms' if block.norm == 'rms' else ''}_epsilon"
         ),
         block=block,
-        tied_embedding=block.causal
-        and (shape_of("output.weight") is None or values.flag("tied_embedding")),
+        tied_embedding=block.causal and _tied(values, shape_of),
         pooling=_pooling(values),
     )
     if block.positions == "learned":
@@ -74,6 +82,9 @@ def _block(architecture: Architecture, values: Values, shape_of: ShapeOf) -> Blo
         return shape_of(f"blk.0.{name}.bias") is not None
 
     block = architecture.block
+    if values.has("attention.causal") and values.flag("attention.causal") is not block.causal:
+        wanted = "true" if block.causal else "false"
+        raise values.error(f"{values.key('attention.causal')} is not {wanted}")
     block = replace(
         block,
         input_biases=block.input_biases or has("attn_q"),
@@ -100,6 +111,35 @@ def _head_dim(values: Values, hidden: int, heads: int) -> int:
     return head_dim
 
 
+def _layers(values: Values, shape_of: ShapeOf, queries: tuple[int, int]) -> int:
+    """How many layers there are, of that many queries: as many as the file has tensors of.
+
+    What follows may take memory for every layer and every dimension of a head, so both are held to
+    tensors first, whose sizes were checked against the file.
+    """
+    layers = values.size("block_count")
+    for layer in range(layers):
+        name = f"blk.{layer}.attn_q.weight"
+        shape = shape_of(name)
+        if shape is None:
+            raise values.error(f"tensor {name!r} is missing")
+        if shape != queries:
+            raise values.error(f"tensor {name!r} has shape {list(shape)}, not {list(queries)}")
+    return layers
+
+
+def _tied(values: Values, shape_of: ShapeOf) -> bool:
+    """Whether the embedding is the output head too. Folders say so, GGUF files have no head."""
+    said = values.flag("tied_embedding")
+    if shape_of("output.weight") is not None:
+        return said
+    if values.has("tied_embedding") and not said:
+        raise values.error(
+            f"{values.key('tied_embedding')} is false, but tensor 'output.weight' is missing"
+        )
+    return True
+
+
 def _rows(values: Values, shape_of: ShapeOf, name: str) -> int:
     shape = shape_of(name)
     if not shape:
@@ -108,13 +148,15 @@ def _rows(values: Values, shape_of: ShapeOf, name: str) -> int:
 
 
 def _pooling(values: Values) -> Pooling:
-    said = values.size("pooling_type", default=1) if values.has("pooling_type") else 0
+    said = values.size("pooling_type", default=1)
     if said not in _POOLINGS:
         raise values.error(f"{values.key('pooling_type')} {said} is not supported")
     return _POOLINGS[said]
 
 
 def _with_learned_positions(config: ModelConfig, values: Values, shape_of: ShapeOf) -> ModelConfig:
+    values.choice("position_embedding_type", ("absolute",), default="absolute")
+    values.refuse("is_decoder", "an encoder that is used as a decoder")
     rows = _rows(values, shape_of, "position_embd.weight")
     return replace(
         config,
@@ -135,6 +177,8 @@ def _with_rope(config: ModelConfig, values: Values, shape_of: ShapeOf) -> ModelC
     kind = values.choice(
         "rope.scaling.type", ("none", "default", "linear", "llama3"), default="none"
     )
+    if not values.has("rope.scaling.type"):
+        values.refuse("rope.scaling.factor", "scaling of no said type", unless=1)
     return replace(
         config,
         rope_theta=theta,

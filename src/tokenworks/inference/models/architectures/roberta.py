@@ -16,7 +16,12 @@ from tokenworks.inference.models.config import ModelConfig
 
 
 def _adjust(config: ModelConfig, values: Values) -> ModelConfig:
-    offset = values.size("pad_token_id", default=1) + 1
+    offset = values.size("pad_token_id", default=1, least=0) + 1
+    if offset >= config.position_rows:
+        raise values.error(
+            f"positions begin in row {offset}, behind {values.key('pad_token_id')}, "
+            f"but there are {config.position_rows}"
+        )
     return replace(config, position_offset=offset, context_length=config.position_rows - offset)
 
 

@@ -7,6 +7,13 @@ from pathlib import Path
 from tokenworks.errors import ModelFileError
 
 Lookup = Callable[[str], tuple[str, object]]
+MOST = 2**31 - 1
+"""Of any size: what the kernels count with."""
+
+
+def shown(value: object) -> str:
+    """A value out of a model file, as an error may show it: it can be of any length."""
+    return repr(value)[:80]
 
 
 class Values:
@@ -23,10 +30,10 @@ class Values:
     def has(self, name: str) -> bool:
         return self._lookup(name)[1] is not None
 
-    def size(self, name: str, *, default: int | None = None) -> int:
+    def size(self, name: str, *, default: int | None = None, least: int = 1) -> int:
         value = self._value(name, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise self._wrong(name, "a whole number of at least 1")
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST:
+            raise self._wrong(name, f"a whole number from {least} to {MOST}")
         return value
 
     def number(self, name: str, *, default: float | None = None) -> float:
@@ -64,17 +71,17 @@ class Values:
         value = self.text(name, default=default)
         if value not in supported:
             raise self.error(
-                f"{self.key(name)} {value!r} is not supported",
+                f"{self.key(name)} {shown(value)} is not supported",
                 hint=f"supported: {', '.join(supported)}",
             )
         return value
 
-    def refuse(self, name: str, what: str) -> None:
-        """Raise if the file sets this to anything but nothing: it would change the numbers."""
+    def refuse(self, name: str, what: str, *, unless: object = False) -> None:
+        """Raise if the file sets this to anything that would change the numbers."""
         value = self._lookup(name)[1]
-        if value:
-            shown = "" if value is True else f" ({self.key(name)} {str(value)[:80]})"
-            raise self.error(f"{what} is not supported{shown}")
+        if value and value != unless:
+            said = "" if value is True else f" ({self.key(name)} {str(value)[:80]})"
+            raise self.error(f"{what} is not supported{said}")
 
     def key(self, name: str) -> str:
         """How the file spells this setting."""
@@ -91,4 +98,4 @@ class Values:
         key, value = self._lookup(name)
         if value is None:
             return self.error(f"metadata {key!r} is missing")
-        return self.error(f"metadata {key!r} is {repr(value)[:80]}, not {wanted}")
+        return self.error(f"metadata {key!r} is {shown(value)}, not {wanted}")
