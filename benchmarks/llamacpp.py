@@ -164,7 +164,8 @@ def transcoded(model: Path, encoding: str) -> Path:
 
 def run(command: Sequence[object]) -> str:
     """What a tool prints. Exits with its last words if it fails."""
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    words = [str(part) for part in command]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=PEERS)  # some leave logs
     if done.returncode:
         sys.exit(f"error: {command[0]} failed\n{done.stderr[-2000:]}")
     return done.stdout
