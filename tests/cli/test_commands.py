@@ -1,4 +1,5 @@
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,12 @@ from factory_process import tokenworks
 from tokenworks import __version__
 from tokenworks.cli import app
 from tokenworks.cli.masking import mask
+from tokenworks.cli.up import welcome
 from tokenworks.config import every_setting
 from tokenworks.inference.models.random_model import TINY_CONFIG, write_random_model
+from tokenworks.inference.models.records import Record, write_record
+from tokenworks.server.settings import ServerSettings
+from tokenworks.store.home import Home
 
 FROZEN = Path(__file__).with_name("frozen.txt")
 
@@ -134,3 +139,20 @@ def test_what_a_model_file_says_of_itself_is_neither_markup_nor_terminal_codes(
     assert shown.returncode == 0, shown.stderr
     assert "[/bold] \ufffd]0;title\ufffd" in shown.stdout
     assert "\ufffd[2Jfree" in shown.stdout
+
+
+def test_a_licence_from_elsewhere_is_no_terminal_code(tmp_path: Path) -> None:
+    folder = Home(tmp_path).models / "free"
+    folder.mkdir()
+    write_record(folder, Record(source="hf:owner/free", files={}, licence="\x1b]0;title\x07"))
+
+    assert "\ufffd]0;title\ufffd" in tokenworks("models", "list", home=tmp_path).stdout
+
+
+def test_what_up_says_to_paste_is_safe_to_paste_whatever_the_model_is_called() -> None:
+    model = 'it\'s "mine"; $(touch x)'
+    line = next(
+        line for line in welcome("http://x", model, ServerSettings()).split("\n") if "-d" in line
+    )
+
+    assert json.loads(shlex.split(line)[-1])["model"] == model

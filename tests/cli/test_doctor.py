@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from factory_process import surroundings, tokenworks
+from model_folders import write_folder
 from tokenworks.cli.doctor import Check, examine
 
 
@@ -91,3 +92,13 @@ def test_credentials_of_the_index_are_not_shown(
     assert "verysecret" not in shown
     assert "https://***@127.0.0.1/simple" in shown
     assert "http://***@127.0.0.1:1" in shown
+
+
+def test_a_model_without_a_tokenizer_is_a_problem(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+
+    code, found = checks("--model", str(folder), "--port", "0", home=tmp_path)
+
+    assert code == 1
+    assert found["model"].detail == f"Model folder '{folder}' has no tokenizer"

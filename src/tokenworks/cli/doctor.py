@@ -14,7 +14,7 @@ import msgspec
 from tokenworks.cli.console import aside, data, printable
 from tokenworks.cli.masking import mask
 from tokenworks.config import Config, load, network_variables
-from tokenworks.errors import ConfigError, ModelError, ModelNotFound, TokenworksError
+from tokenworks.errors import ConfigError, ModelNotFound, TokenworksError
 from tokenworks.fleet.discover.processors import read_processors
 from tokenworks.server.run import bind
 from tokenworks.server.settings import read_api_key
@@ -173,16 +173,20 @@ def hub() -> Check:
 
 
 def model(config: Config) -> Check:
+    from tokenworks.cli.up import check_model
     from tokenworks.inference.models.catalogue import find
     from tokenworks.inference.models.library import Library
     from tokenworks.inference.models.sources.spelling import parse_source
+    from tokenworks.inference.text.open import open_codec
 
     try:
         path = Library(config.home).verify(config.model)
+        check_model(path)
+        open_codec(path)
     except ModelNotFound as error:
         fetchable = find(config.model) or parse_source(config.model)
         return Check("model", "note" if fetchable else "problem", error.message, error.hint)
-    except ModelError as error:
+    except TokenworksError as error:
         return Check("model", "problem", error.message, error.hint)
     return Check("model", "ok", str(path))
 

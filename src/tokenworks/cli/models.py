@@ -34,7 +34,8 @@ def show_list(config: Config, *, as_json: bool) -> None:
     table = Table("model", "state", "size", "licence", "what it is", box=None, header_style="bold")
     for entry in entries:
         size = decimal(entry.file_bytes)
-        table.add_row(entry.id, entry.state, size, entry.licence or "?", entry.description)
+        licence = printable(entry.licence) or "?"
+        table.add_row(entry.id, entry.state, size, licence, entry.description)
     data.print(table)
 
 

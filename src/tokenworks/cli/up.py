@@ -1,5 +1,6 @@
 """`tokenworks up`: the model, the engine and the server, wired together in the foreground."""
 
+import json
 import shlex
 import shutil
 import sys
@@ -25,7 +26,7 @@ def run(config: Config, *, debug: bool) -> None:
     log.set_up("debug" if debug else "info")
     read_api_key(config.server)  # said before a long download, not after it
     model, path = ensure(config)
-    _check_model(path)
+    check_model(path)
     metrics = Metrics()
     engine = msgspec.structs.replace(config.engine, model_path=str(path), model_id=model)
     aside.print(f"loading {model}", style="dim")
@@ -46,7 +47,10 @@ def welcome(url: str, model: str, settings: ServerSettings) -> str:
         "tokenworks" if shutil.which("tokenworks") == sys.argv[0] else shlex.quote(sys.argv[0])
     )
     key = settings.api_key_file
-    body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+    body = (
+        f'{{"model": {json.dumps(model)}, "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+    )
+    quoted = shlex.quote(body)
     header = f' -H "authorization: Bearer $(cat {shlex.quote(key)})"' if key else ""
     flag = f" --api-key-file {shlex.quote(key)}" if key else ""
     return f"""\
@@ -54,17 +58,17 @@ def welcome(url: str, model: str, settings: ServerSettings) -> str:
 
   page  {url}/
   talk  {program} chat --url {url}{flag}
-  curl  curl {url}/v1/chat/completions -H 'content-type: application/json'{header} -d '{body}'
+  curl  curl {url}/v1/chat/completions -H 'content-type: application/json'{header} -d {quoted}
 
 Ctrl-C lets running answers finish, for {settings.drain_seconds:g} s at most, and stops."""
 
 
-def _check_model(path: Path) -> None:
+def check_model(path: Path) -> None:
     """Refuse a file that the engine could not run, here where the reason reaches the person."""
     model = load_model(path)
     model.close()
     if model.config.is_encoder:
         raise ConfigError(
             f"{model.config.name!r} is an encoder: it makes vectors of texts, it does not answer",
-            hint=f"tokenworks embed --model {path} TEXT",
+            hint=f"tokenworks embed --model {shlex.quote(str(path))} TEXT",
         )

@@ -1,8 +1,10 @@
 """Model folders in the library: pulled from this machine's disk, or used where they lie."""
 
+import errno
 import json
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from model_folders import INDEX, TAKEN, names_below, write_folder
 from tokenworks.errors import DownloadError, ModelFileError, ModelNotFound
 from tokenworks.inference.models.catalogue import CatalogueEntry
+from tokenworks.inference.models.folder_files import size_of
 from tokenworks.inference.models.library import Library
 from tokenworks.inference.models.model import load_model
 from tokenworks.inference.models.random_model import write_random_model
@@ -165,12 +168,69 @@ def test_a_folder_that_is_no_model_is_not_taken(
 
 
 def test_an_unsupported_family_is_not_taken(library: Library, home: Home, tmp_path: Path) -> None:
-    write_folder(tmp_path / "other", model_type="mamba")
+    other = write_folder(tmp_path / "other", model_type="mamba")
 
-    with pytest.raises(ModelFileError, match="'mamba' is not supported"):
-        library.pull(f"file:{tmp_path / 'other'}")
+    with pytest.raises(ModelFileError, match=f"'{other}': .*'mamba' is not supported"):
+        library.pull(f"file:{other}")
 
     assert visible(home) == []
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/nowhere")], ids=str
+)
+def test_what_is_no_file_is_not_taken_along(
+    library: Library, folder: Path, make: Callable[[Path], None]
+) -> None:
+    make(folder / "merges.txt")
+
+    assert library.inspect(str(folder)).file_bytes == size_of(library.pull(f"file:{folder}"))
+    assert "merges.txt" not in names_below(library.path("tiny-0.1b"))
+
+
+def test_weights_that_are_not_there_are_named(library: Library, folder: Path) -> None:
+    write_folder(folder)
+    weights = folder / "model.safetensors"
+    weights.unlink()
+    weights.symlink_to("/nowhere")
+
+    for use in (library.verify, library.pull, lambda path: size_of(Path(path))):
+        with pytest.raises(ModelFileError, match=f"'{weights}' cannot be read: No such file"):
+            use(f"file:{folder}" if use == library.pull else str(folder))
+
+
+@pytest.mark.parametrize("step", ["copying.copy", "local.digest"])
+def test_a_file_that_may_not_be_read_is_named(
+    library: Library, folder: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder / "config.json"))
+
+    if step == "local.digest":  # of what is here already, when it is compared with the original
+        library.pull(f"file:{folder}")
+    monkeypatch.setattr(f"tokenworks.inference.models.sources.{step}", refuse)
+
+    with pytest.raises(DownloadError, match=r"config.json' cannot be read or written: Perm"):
+        library.pull(f"file:{folder}")
+
+
+@pytest.mark.parametrize(
+    ("name", "problem", "hint"),
+    [
+        ("{folder}", "is a path, not the name of a pulled model", "pull 'file:{folder}'"),
+        ("{folder}/config.json", "is no GGUF file", "ends in .gguf, or the folder"),
+        ("{folder}/nope", "There is no file or folder", "how it is written"),
+        ("Qwen/Qwen3-0.6B", "There is no file or folder", "hf:Qwen/Qwen3-0.6B"),
+    ],
+)
+def test_a_path_where_none_is_meant_says_what_is(
+    library: Library, folder: Path, name: str, problem: str, hint: str
+) -> None:
+    with pytest.raises(ModelNotFound, match=problem) as refusal:
+        library.pull(name.format(folder=folder))
+
+    assert hint.format(folder=folder).replace("'", "") in (refusal.value.hint or "")
 
 
 def test_a_record_of_the_last_release_is_read(library: Library, home: Home, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tokenworks.errors import ModelFileError, RequestError
 from tokenworks.inference.text.files import MAX_BYTES
 from tokenworks.inference.text.open import open_codec
+from tokenworks.inference.text.text_steps import check_steps
 from tokenworks.inference.text.vocabulary import MAX_TOKENS
 from trained_tokenizers import save_folder
 
@@ -220,3 +221,13 @@ def test_whatever_a_field_holds_it_opens_or_is_refused(
         codec.decode(codec.document("The dog"))
     except (ModelFileError, RequestError):
         pass
+
+
+def test_a_prefix_of_every_text_is_short_whatever_else_there_is() -> None:
+    with pytest.raises(ValueError, match="grow without end"):
+        check_steps({"type": "Prepend", "prepend": "x" * 10_000})
+
+
+@pytest.mark.timeout(10)
+def test_a_million_empty_steps_are_looked_through_in_no_time() -> None:
+    check_steps({"type": "Sequence", "normalizers": [{}] * 1_000_000})

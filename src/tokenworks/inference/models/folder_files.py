@@ -51,7 +51,7 @@ def model_files(folder: Path) -> list[str]:
 def size_of(path: Path) -> int:
     """Bytes of a GGUF file, or of all files of a folder's model. Raises as `model_files`."""
     files = [path / name for name in model_files(path)] if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files)
+    return sum(_status(file).st_size for file in files)
 
 
 def shards_of(files: list[str]) -> list[str]:
@@ -83,10 +83,10 @@ def read_index(path: Path) -> dict[str, str]:
 
 
 def _names(folder: Path) -> set[str]:
-    """Files at the folder's top, and companions below it."""
+    """Names at the folder's top, and companions: these only if they are files that are there."""
     try:
-        below = {name for name in COMPANIONS if "/" in name and (folder / name).is_file()}
-        return {*os.listdir(folder), *below}
+        companions = {name for name in COMPANIONS if (folder / name).is_file()}
+        return {*os.listdir(folder)}.difference(COMPANIONS) | companions
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or str(problem)
         raise ModelFileError(f"Model folder '{folder}' cannot be read: {reason}") from None
@@ -94,14 +94,12 @@ def _names(folder: Path) -> set[str]:
 
 def read_json(path: Path, type: type[T], most_bytes: int) -> T:
     """A small JSON file. Raises ModelFileError for one that cannot be read as this type."""
+    size = _status(path).st_size
+    if size > most_bytes:
+        raise ModelFileError(
+            f"Model file '{path}' is too large: {size} bytes, at most {most_bytes}"
+        )
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ModelFileError(f"Model file '{path}' is not a regular file")
-        if status.st_size > most_bytes:
-            raise ModelFileError(
-                f"Model file '{path}' is too large: {status.st_size} bytes, at most {most_bytes}"
-            )
         data = path.read_bytes()
     except OSError as problem:
         raise ModelFileError(f"Model file '{path}' cannot be read: {problem.strerror}") from None
@@ -111,3 +109,14 @@ def read_json(path: Path, type: type[T], most_bytes: int) -> T:
         return msgspec.json.decode(data, type=type)
     except (ValueError, RecursionError) as problem:  # msgspec's errors are ValueErrors
         raise ModelFileError(f"Model file '{path}' cannot be read: {problem}") from None
+
+
+def _status(path: Path) -> os.stat_result:
+    """What the disk says of a file; never waits, as opening a pipe would."""
+    try:
+        status = path.stat()
+    except OSError as problem:
+        raise ModelFileError(f"Model file '{path}' cannot be read: {problem.strerror}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise ModelFileError(f"Model file '{path}' is not a regular file")
+    return status

@@ -17,7 +17,7 @@ from tokenworks.inference.models.catalogue import CATALOGUE, CatalogueEntry, fin
 from tokenworks.inference.models.inspection import Inspection, inspect_file
 from tokenworks.inference.models.model import load_model
 from tokenworks.inference.models.progress import Progress, silent
-from tokenworks.inference.models.pulled import model_in, path_named, pulled_folder
+from tokenworks.inference.models.pulled import model_in, no_path, path_named, pulled_folder
 from tokenworks.inference.models.pulling import pull_model, wanted_model
 from tokenworks.inference.models.records import Record, read_record
 from tokenworks.inference.models.sources.copying import digest
@@ -183,6 +183,8 @@ class Library:
             )
         if form := form_meant(name):
             return ModelNotFound(f"'{name}' is no source of models", hint=f"write {form}")
+        if "/" in name:
+            return no_path(name)
         names = {entry.id for entry in self.list()}
         names |= {alias for entry in self._catalogue for alias in entry.aliases}
         near = difflib.get_close_matches(name.lower(), sorted(names), n=3, cutoff=0.5)

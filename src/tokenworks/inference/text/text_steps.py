@@ -5,6 +5,7 @@ proportion to the text.
 """
 
 import base64
+from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
@@ -27,9 +28,9 @@ def check_steps(*parts: object) -> None:
 
 def nodes(part: object) -> Iterator[dict[str, object]]:
     """Every object within, outer ones first."""
-    waiting = [part]
+    waiting = deque([part])
     while waiting:
-        node = waiting.pop(0)
+        node = waiting.popleft()
         if isinstance(node, dict):
             yield node
             waiting += node.values()
@@ -47,7 +48,8 @@ def _growth(step: dict[str, object]) -> int:
         return max(1, length) if literal else 1 + length
     if kind == "Prepend":
         prefix = step.get("prepend")
-        return 1 if isinstance(prefix, str) and len(prefix) <= MAX_PREFIX_CHARACTERS else MAX_GROWTH
+        short = isinstance(prefix, str) and len(prefix) <= MAX_PREFIX_CHARACTERS
+        return 1 if short else MAX_GROWTH + 1
     if kind == "Precompiled":
         return _longest_replacement(step.get("precompiled_charsmap"))
     return 2 if kind == "ByteLevel" else 1

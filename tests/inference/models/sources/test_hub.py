@@ -324,6 +324,41 @@ def test_a_hub_that_does_not_give_it_says_what_to_do(
     assert visible(home) == []
 
 
+ABOUT = {"id": NAME, "sha": "a" * 40, "tags": [], "siblings": []}
+FILE = {"rfilename": "model.safetensors", "size": 3, "blobId": "b" * 40}
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"sha": 3},
+        {"sha": "../../../.."},
+        {"tags": 3},
+        {"tags": [None]},
+        {"siblings": [{**FILE, "rfilename": 3}]},
+        {"siblings": [{**FILE, "size": "much"}]},
+        {"siblings": [{**FILE, "size": -5}]},
+        {"siblings": [{**FILE, "size": 1 << 80}]},
+        {"siblings": [{**FILE, "lfs": {"sha256": 3, "size": 3, "pointerSize": 3}}]},
+    ],
+    ids=str,
+)
+def test_an_answer_of_another_form_is_no_hub_s(
+    library: Library, hub: Hub, lie: dict[str, object]
+) -> None:
+    hub.answers["/api/models"] = json.dumps({**ABOUT, **lie}).encode()
+
+    with pytest.raises(DownloadError, match="does not answer as a Hugging Face Hub does"):
+        library.pull(SOURCE)
+
+
+def test_a_model_that_is_refused_is_called_by_its_source(library: Library, model: HubModel) -> None:
+    model.files[SHARDS[1]] = model.files[SHARDS[1]][:-8]
+
+    with pytest.raises(ModelFileError, match=f"'{SOURCE}/{SHARDS[1]}': truncated"):
+        library.pull(SOURCE)
+
+
 def test_without_a_network_the_address_is_named_but_no_password(
     library: Library, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -399,14 +434,25 @@ def test_the_space_of_what_has_arrived_is_not_asked_for_again(
     assert visible(home) == ["tiny-chat"]
 
 
-def test_a_connection_that_breaks_is_taken_up_again(
-    library: Library, hub: Hub, model: HubModel
+def test_a_connection_that_breaks_is_taken_up_again_without_a_word(
+    home: Home, hub: Hub, model: HubModel, tmp_path: Path
 ) -> None:
     model.breaks_after[SHARDS[0]] = 3_000
 
-    library.verify(library.pull(SOURCE).name)
+    pulled = subprocess.run(
+        [*PROGRAM, "models", "pull", SOURCE],
+        env={
+            **surroundings(home.root),
+            **{"HF_ENDPOINT": hub.address, "HF_HOME": os.fspath(tmp_path / "hf")},
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
 
     assert hub.downloads().count(SHARDS[0]) == 2
+    assert pulled.stderr.splitlines() == [f"downloading {SOURCE}", f"checking {SOURCE}"]
+    Library(home, catalogue=()).verify("tiny-chat")
 
 
 DIE = """

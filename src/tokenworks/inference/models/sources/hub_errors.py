@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from tokenworks.errors import DownloadError, ModelError, ModelNotFound
 from tokenworks.inference.models.sources.hub_source import HubSource
@@ -40,7 +40,7 @@ def hub_address() -> str:
     from huggingface_hub import constants
 
     parts = urlsplit(constants.ENDPOINT)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _explanation(problem: Exception, source: HubSource) -> ModelError:

@@ -4,16 +4,15 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Annotated, Any, Final, Protocol
+
+import msgspec
 
 from tokenworks.errors import DownloadError
 from tokenworks.inference.models.folder_layout import CONFIG
 from tokenworks.inference.models.sources.copying import Meter
 from tokenworks.inference.models.sources.hub_errors import hub_address
 from tokenworks.inference.models.sources.hub_source import HubSource
-
-if TYPE_CHECKING:
-    from huggingface_hub.hf_api import RepoSibling
 
 _LIBRARY: Final = "tokenworks"  # what the hub is told asks
 
@@ -53,11 +52,31 @@ class Repository(Protocol):
         ...
 
 
+class _LargeFile(msgspec.Struct):
+    sha256: str
+
+
+class _Sibling(msgspec.Struct):
+    rfilename: str
+    size: Annotated[int, msgspec.Meta(ge=0, le=1 << 48)] | None
+    blob_id: str | None
+    lfs: _LargeFile | None
+
+
+class _About(msgspec.Struct):
+    """What a hub says of a repository, as the client hands it on unchecked."""
+
+    sha: Annotated[str, msgspec.Meta(pattern="^[0-9A-Za-z]{1,64}$")]  # a folder of the cache, too
+    tags: list[str] | None
+    siblings: list[_Sibling] | None
+
+
 class HubRepository:
     """A repository, asked for over the network. Raises what the hub's client raises."""
 
     def __init__(self, source: HubSource) -> None:
-        from huggingface_hub import HfApi, constants
+        from huggingface_hub import constants
+        from huggingface_hub.hf_api import HfApi  # from the top it prints what goes wrong
 
         self._repository = source.repository
         self._api = HfApi(library_name=_LIBRARY)
@@ -68,18 +87,18 @@ class HubRepository:
                 files_metadata=True,
                 timeout=constants.HF_HUB_ETAG_TIMEOUT,
             )
-        except (TypeError, KeyError, AttributeError):  # the client trusts the answer's form
-            found = None
-        if found is None or found.sha is None:
+            about = msgspec.convert(found, _About, from_attributes=True)
+        except (TypeError, KeyError, AttributeError, msgspec.ValidationError):
+            # The client trusts the answer's form.
             raise DownloadError(
                 f"{hub_address()} does not answer as a Hugging Face Hub does",
                 hint="check HF_ENDPOINT: tokenworks doctor",
-            )
-        self.commit = found.sha
-        licences = [tag for tag in found.tags or () if tag.startswith("license:")]
+            ) from None
+        self.commit = about.sha
+        licences = [tag for tag in about.tags or () if tag.startswith("license:")]
         self.licence = licences[0].partition(":")[2] if licences else None
         self.files: Mapping[str, HubFile] = {
-            sibling.rfilename: _hub_file(sibling) for sibling in found.siblings or ()
+            sibling.rfilename: _hub_file(sibling) for sibling in about.siblings or ()
         }
 
     def here(self, name: str) -> Path | None:
@@ -171,11 +190,13 @@ class CachedRepository:
 def open_repository(source: HubSource) -> Repository:
     """Raises what the hub's client raises, or DownloadError."""
     from huggingface_hub import constants
+    from huggingface_hub.utils import logging
 
+    logging.set_verbosity_error()  # a connection that is taken up again is nobody's worry
     return CachedRepository(source) if constants.is_offline_mode() else HubRepository(source)
 
 
-def _hub_file(sibling: "RepoSibling") -> HubFile:
+def _hub_file(sibling: _Sibling) -> HubFile:
     return HubFile(
         file_bytes=sibling.size,
         sha256=sibling.lfs.sha256 if sibling.lfs else None,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tokenworks.errors import ModelNotFound
 from tokenworks.inference.models.folder_files import model_files
+from tokenworks.inference.models.model import load_model
 from tokenworks.inference.models.progress import silent
 from tokenworks.inference.models.records import MODEL_FILE, StoredFile
 from tokenworks.inference.models.sources.copying import digest, take
@@ -19,7 +20,9 @@ class FileSource:
 
 
 def fetch_local(source: FileSource, pull: Pull) -> Fetched:
-    """Raises ModelNotFound, ModelFileError (a folder that is no model), or OSError."""
+    """Raises ModelNotFound, ModelFileError (no model, refused before it is copied), or OSError."""
+    _files(source)
+    load_model(source.path).close()
     return Fetched(files=take(_files(source), pull))
 
 
@@ -37,5 +40,7 @@ def _files(source: FileSource) -> dict[str, Path]:
     if source.path.is_dir():
         return {name: source.path / name for name in model_files(source.path)}
     if not source.path.is_file():
-        raise ModelNotFound(f"There is no file '{source.path}'")
+        raise ModelNotFound(
+            f"There is no file or folder '{source.path}'", hint="check how it is written"
+        )
     return {MODEL_FILE: source.path}

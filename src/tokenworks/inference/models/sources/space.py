@@ -10,7 +10,11 @@ def storage_error(problem: OSError, folder: Path) -> DownloadError:
     """The error for a file system that refuses, a full one above all."""
     if problem.errno in (errno.ENOSPC, errno.EDQUOT):
         return no_space(folder)
-    return DownloadError(f"The model could not be stored: {problem}")
+    place, reason = problem.filename or folder, problem.strerror or problem
+    return DownloadError(
+        f"'{place}' cannot be read or written: {reason}",
+        hint="check that it is there, and who may read and write it",
+    )
 
 
 def no_space(folder: Path, needed_bytes: int | None = None) -> DownloadError:
