@@ -1,6 +1,5 @@
 """A repository of the hub as one commit has it: its files, and a way to get them."""
 
-import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -191,9 +190,10 @@ class CachedRepository:
 def open_repository(source: HubSource) -> Repository:
     """Raises what the hub's client raises, or DownloadError."""
     from huggingface_hub import constants
+    from huggingface_hub.utils import logging
 
     # A connection that is taken up again is nobody's worry.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     return CachedRepository(source) if constants.is_offline_mode() else HubRepository(source)
 
 
