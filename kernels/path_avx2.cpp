@@ -4,6 +4,8 @@
 
 namespace tokenworks::avx2 {
 #include "kernels.inl"
+#include "product.inl"
+#include "attention.inl"
 #include "decode.inl"
 #include "panels.inl"
 static bool supported() {

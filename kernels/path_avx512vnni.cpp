@@ -4,6 +4,8 @@
 
 namespace tokenworks::avx512vnni {
 #include "kernels.inl"
+#include "product.inl"
+#include "attention.inl"
 #include "decode.inl"
 #include "panels.inl"
 static bool supported() {

@@ -5,6 +5,8 @@
 
 namespace tokenworks::neon {
 #include "kernels.inl"
+#include "product.inl"
+#include "attention.inl"
 #include "decode.inl"
 #include "panels.inl"
 static bool supported() { return arm::has_dot_products(); }

@@ -1,0 +1,92 @@
+// Products of panels with rows of activations, written once on sixteen lanes like kernels.inl.
+
+TW_INLINE void put(float* out, Floats v, bool accumulate) {
+    store(out, accumulate ? add(load(out), v) : v);
+}
+
+// One panel times `Rows` activation rows. Per output: for each group in order
+//   total += (weight scale * activation scale) * dot;  then, for Q4,  total += minimum * scaled sum.
+template <Format format, int Rows>
+TW_INLINE void panel_tile(const uint8_t* w, const Activations& in, int row, Floats* total) {
+    constexpr int code_bytes = format == Format::q4 ? kQ4Nibbles : kQ8Bytes;
+    constexpr int group_bytes = format == Format::q4 ? kQ4GroupBytes : kQ8GroupBytes;
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) total[r] = splat(0.0f);
+    for (int g = 0; g < in.groups; ++g, w += group_bytes) {
+        const int8_t* values[Rows];
+        int32_t sums[Rows];
+#pragma GCC unroll 8
+        for (int r = 0; r < Rows; ++r) {
+            values[r] = in.values + (size_t(row + r) * in.groups + g) * kGroup;
+            sums[r] = in.sum[size_t(row + r) * in.groups + g];
+        }
+        Ints dots[Rows];
+        if constexpr (format == Format::q4)
+            dot_q4<Rows>(w, values, dots);
+        else
+            dot_q8<Rows>(w, values, sums, dots);
+        const Floats scale = load_half((const uint16_t*)(w + code_bytes));
+#pragma GCC unroll 8
+        for (int r = 0; r < Rows; ++r) {
+            const size_t at = size_t(row + r) * in.groups + g;
+            total[r] = fused(multiply(scale, splat(in.scale[at])), to_floats(dots[r]), total[r]);
+        }
+        if constexpr (format == Format::q4) {
+            const Floats least = load_half((const uint16_t*)(w + code_bytes + 32));
+#pragma GCC unroll 8
+            for (int r = 0; r < Rows; ++r)
+                total[r] = fused(least, splat(in.scaled_sum[size_t(row + r) * in.groups + g]), total[r]);
+        }
+    }
+}
+
+template <int Rows>
+TW_INLINE void panel_tile_bf16(const uint16_t* w, const Activations& in, int inputs, int row, Floats* total) {
+    for (int r = 0; r < Rows; ++r) total[r] = splat(0.0f);
+    const float* x = in.floats + size_t(row) * in.stride;
+    for (int i = 0; i < inputs; ++i, w += kPanelRows) {
+        const Floats column = load_bf16(w);
+#pragma GCC unroll 8
+        for (int r = 0; r < Rows; ++r) total[r] = fused(splat(x[size_t(r) * in.stride + i]), column, total[r]);
+    }
+}
+
+template <Format format, int Rows>
+TW_INLINE void tile(const uint8_t* w, const Matrix& m, const Activations& in, int row, float* out, size_t stride,
+                    bool accumulate) {
+    Floats total[Rows];
+    if constexpr (format == Format::bf16)
+        panel_tile_bf16<Rows>((const uint16_t*)w, in, m.inputs, row, total);
+    else
+        panel_tile<format, Rows>(w, in, row, total);
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) put(out + size_t(row + r) * stride, total[r], accumulate);
+}
+
+template <Format format>
+static void product_of(const Matrix& m, int begin, int end, const Activations& in, int rows, float* out,
+                       size_t stride, bool accumulate) {
+    for (int p = begin; p < end; ++p, out += kPanelRows) {
+        const uint8_t* w = m.panel(p);
+        int row = 0;
+        for (; row + kRowTile <= rows; row += kRowTile) tile<format, kRowTile>(w, m, in, row, out, stride, accumulate);
+        if constexpr (kRowTile > 4)
+            for (; row + 4 <= rows; row += 4) tile<format, 4>(w, m, in, row, out, stride, accumulate);
+        if constexpr (kRowTile > 1)
+            switch (rows - row) {
+                case 3: tile<format, 3>(w, m, in, row, out, stride, accumulate); break;
+                case 2: tile<format, 2>(w, m, in, row, out, stride, accumulate); break;
+                case 1: tile<format, 1>(w, m, in, row, out, stride, accumulate); break;
+                default: break;
+            }
+    }
+}
+
+static void product(const Matrix& m, int begin, int end, const Activations& in, int rows, float* out, size_t stride,
+                    bool accumulate) {
+    switch (m.format) {
+        case Format::q4: return product_of<Format::q4>(m, begin, end, in, rows, out, stride, accumulate);
+        case Format::q8: return product_of<Format::q8>(m, begin, end, in, rows, out, stride, accumulate);
+        case Format::bf16: return product_of<Format::bf16>(m, begin, end, in, rows, out, stride, accumulate);
+    }
+}
