@@ -31,6 +31,8 @@ struct Kernels {
     void (*quantise)(const float* x, int size, const Activations& out);
     // gate = activation(gate), times up unless that is null; `size` is a multiple of 16.
     void (*activate)(Activation activation, float* gate, const float* up, int size);
+    // The same for `rows` rows of one group, 32 floats apart, of which `size` count; quantised into the group of `out`.
+    void (*activate_group)(Activation activation, float* gate, const float* up, int rows, int size, const Activations& out);
     // Rotate the pairs (x[i], x[i + half]); cosine and sine have `half` entries.
     void (*rotate)(float* x, const float* cosine, const float* sine, int half);
     void (*to_half)(const float* x, uint16_t* y, int size);
@@ -46,6 +48,7 @@ extern const Kernels kPortableKernels;
 #if defined(__x86_64__)
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512VnniKernels;
+extern const Kernels kAmxKernels;
 #elif defined(__aarch64__)
 extern const Kernels kNeonI8mmKernels;
 extern const Kernels kNeonKernels;

@@ -34,36 +34,38 @@ struct Matrix {  // [rows, inputs]; rows are padded with zeros to whole panels
     const uint8_t* panel(int index) const { return data + panel_bytes * size_t(index); }
 };
 
-// Rows of activations as a product's input: int8 in groups of 32 for q4 and q8, float for bf16. What belongs to a group
-// lies in *tiles* of 16 rows, so that a product of many rows reads it as vectors; buffers hold whole tiles.
+// Rows of activations as a product's input: int8 in groups of 32 for q4 and q8, float for bf16. The groups lie in *tiles*
+// of up to 16 rows: the first group of every row, then the second of every row, so that a product of many rows reads
+// them as one piece. Fewer rows are one lower tile. Buffers end with room for kTileRows more groups.
 struct Activations {
-    int8_t* values;       // [rows, 32 * groups], symmetric, within ±127
-    float* scale;         // [tiles, groups, 16]
-    int32_t* sum;         // [tiles, groups, 16]: sum of the group's int8 values
-    float* scaled_sum;    // [tiles, groups, 16]: scale * sum
-    float* floats;        // [rows, stride]
+    int8_t* values;     // [tiles, groups, tile_rows, 32], symmetric, within ±127
+    float* scale;       // [tiles, groups, tile_rows]
+    int32_t* sum;       // [tiles, groups, tile_rows]: sum of the group's int8 values
+    float* scaled_sum;  // [tiles, groups, tile_rows]: scale * sum
+    float* floats;      // [rows, stride]
     int groups;
     size_t stride;
-    int first = 0;        // where in those tiles row 0 is
+    int tile_rows;
+    int first = 0;  // where in those tiles row 0 is
 
-    // Place of a row's group in scale, sum and scaled_sum; that of the next group is kTileRows further.
+    // Place of a row's group in scale, sum and scaled_sum; that of the next group is tile_rows further.
     size_t cell(int row, int group) const {
         const int place = first + row;
-        return (size_t(place / kTileRows) * groups + group) * kTileRows + place % kTileRows;
+        return (size_t(place / tile_rows) * groups + group) * tile_rows + place % tile_rows;
     }
     Activations from_row(int row) const {
         Activations view = *this;
-        view.values += size_t(row) * groups * kGroup;
         view.floats += size_t(row) * stride;
         view.first += row;
         return view;
     }
-    Activations from_group(int group) const {  // of the first row
+    Activations from_group(int group) const {
         Activations view = *this;
-        view.values += size_t(group) * kGroup;
-        view.scale += group * kTileRows;
-        view.sum += group * kTileRows;
-        view.scaled_sum += group * kTileRows;
+        const size_t cells = size_t(group) * tile_rows;
+        view.values += cells * kGroup;
+        view.scale += cells;
+        view.sum += cells;
+        view.scaled_sum += cells;
         return view;
     }
 };

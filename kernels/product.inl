@@ -12,13 +12,13 @@ TW_INLINE void panel_tile(const uint8_t* w, const Activations& in, int row, Floa
     constexpr int group_bytes = format == Format::q4 ? kQ4GroupBytes : kQ8GroupBytes;
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) total[r] = splat(0.0f);
-    for (int g = 0; g < in.groups; ++g, w += group_bytes) {
-        const size_t cell = in.cell(row, g);  // the rows are of one tile
+    size_t cell = in.cell(row, 0);  // the rows are of one tile
+    for (int g = 0; g < in.groups; ++g, w += group_bytes, cell += size_t(in.tile_rows)) {
         const int8_t* values[Rows];
         int32_t sums[Rows];
 #pragma GCC unroll 8
         for (int r = 0; r < Rows; ++r) {
-            values[r] = in.values + (size_t(row + r) * in.groups + g) * kGroup;
+            values[r] = in.values + (cell + r) * kGroup;
             sums[r] = in.sum[cell + r];
         }
         Ints dots[Rows];
