@@ -29,6 +29,10 @@ struct Kernels {
     void (*add_to)(float* x, const float* y, int size);
     // One row to int8 groups; `size` is a multiple of 32.
     void (*quantise)(const float* x, int size, const Activations& out);
+    // Of a path with wide products (layout.h), else null: a q4 panel becomes a wide one in place, `row_scales` are its
+    // sixteen; one row becomes digits.
+    void (*widen)(uint8_t* panel, int groups, float* row_scales);
+    void (*quantise_wide)(const float* x, int size, const Activations& out);
     // gate = activation(gate), times up unless that is null; `size` is a multiple of 16.
     void (*activate)(Activation activation, float* gate, const float* up, int size);
     // The same for `rows` rows of one group, 32 floats apart, of which `size` count; quantised into the group of `out`.

@@ -16,7 +16,8 @@ constexpr size_t kPartBytes = size_t(4) << 20;  // of the file, packed between t
 size_t panel_bytes(Format format, int inputs) {
     const size_t groups = size_t(inputs / kGroup);
     switch (format) {
-        case Format::q4: return groups * kQ4GroupBytes;
+        case Format::q4:
+        case Format::q4_wide: return groups * kQ4GroupBytes;
         case Format::q8: return groups * kQ8GroupBytes;
         default: return size_t(inputs) * kPanelRows * 2;
     }
@@ -50,6 +51,12 @@ Matrix pack(const Kernels& kernels, Arena& arena, Team& team, const Tensor& tens
     m.panel_bytes = panel_bytes(m.format, inputs);
     uint8_t* data = arena.allocate(m.panel_bytes * size_t(m.panels()));
     m.data = data;
+    float* row_scales = nullptr;
+    if (m.format == Format::q4 && kernels.widen) {
+        row_scales = reinterpret_cast<float*>(arena.allocate(size_t(m.panels()) * kPanelRows * sizeof(float)));
+        m.format = Format::q4_wide;
+        m.row_scales = row_scales;
+    }
 
     const size_t of_row = row_bytes(tensor.source, inputs);
     auto pack_one = [&](int panel) {
@@ -61,6 +68,7 @@ Matrix pack(const Kernels& kernels, Arena& arena, Team& team, const Tensor& tens
             pack_bf16(tensor.source, from, count, inputs, out);
         else
             kernels.pack_panel(tensor.source, from, count, inputs, out);
+        if (row_scales) kernels.widen(out, inputs / kGroup, row_scales + panel * kPanelRows);
     };
     const int part = int(std::max<size_t>(1, kPartBytes / (of_row * kPanelRows)));  // panels
     for (int begin = 0; begin < m.panels(); begin += part) {

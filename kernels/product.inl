@@ -87,5 +87,6 @@ static void product(const Matrix& m, int begin, int end, const Activations& in, 
         case Format::q4: return product_of<Format::q4>(m, begin, end, in, rows, out, stride, accumulate);
         case Format::q8: return product_of<Format::q8>(m, begin, end, in, rows, out, stride, accumulate);
         case Format::bf16: return product_of<Format::bf16>(m, begin, end, in, rows, out, stride, accumulate);
+        case Format::q4_wide: break;  // only of paths with a product of their own for it
     }
 }

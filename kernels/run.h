@@ -12,41 +12,55 @@ namespace tokenworks {
 
 // Rows of a batch as input of a product, in one allocation per member.
 struct ActivationBuffer {
-    std::vector<int8_t> values;
-    std::vector<float> scale, scaled_sum, floats;
-    std::vector<int32_t> sum;
+    std::vector<int8_t> values, high, low;
+    std::vector<float> scale, scaled_sum, floats, wide_scale;
+    std::vector<int32_t> sum, wide_sums;
 
-    Activations reserve(int rows, int size, int stride) {
+    Activations reserve(int rows, int size, int stride, bool wide) {
         const int groups = (size + kGroup - 1) / kGroup;
         const int tile_rows = std::min(rows, kTileRows), tiles = (rows + tile_rows - 1) / tile_rows;
-        const size_t cells = size_t(tiles) * groups * tile_rows + kTileRows;
-        if (values.size() < cells * kGroup) {
-            values.resize(cells * kGroup);
-            scale.resize(cells);
-            scaled_sum.resize(cells);
-            sum.resize(cells);
+        auto parts = [&](int count) { return size_t(tiles) * size_t(count) * size_t(tile_rows) + kTileRows; };
+        auto grow = [](auto& buffer, size_t count) {
+            if (buffer.size() < count) buffer.resize(count);
+            return buffer.data();
+        };
+        Activations a{grow(values, parts(groups) * kGroup), grow(scale, parts(groups)), grow(sum, parts(groups)),
+                      grow(scaled_sum, parts(groups)), grow(floats, size_t(rows) * size_t(stride)), groups, size_t(stride),
+                      tile_rows};
+        if (wide) {
+            const size_t bytes = parts(a.pairs()) * 2 * kGroup;
+            a.wide = {grow(high, bytes), grow(low, bytes), grow(wide_sums, parts(groups) * 4), grow(wide_scale, parts(a.blocks()))};
         }
-        if (floats.size() < size_t(rows) * stride) floats.resize(size_t(rows) * stride);
-        return {values.data(), scale.data(), sum.data(), scaled_sum.data(), floats.data(), groups, size_t(stride), tile_rows};
+        return a;
+    }
+};
+
+// What the matrices that read a row of activations read of it, besides its floats.
+struct Forms {
+    bool groups = false, wide = false;
+
+    template <typename... Matrices>
+    explicit Forms(const Matrices&... matrices) {
+        ((groups |= matrices.format != Format::bf16 && matrices.format != Format::q4_wide, wide |= matrices.format == Format::q4_wide), ...);
     }
 };
 
 struct Transformer::Scratch {
     std::vector<Cursor> cursors;
     ActivationBuffer normalised, attention, feed_forward;
-    std::vector<ActivationBuffer> own_normalised, own_attention;
+    std::vector<ActivationBuffer> own_normalised, own_attention, own_feed_forward;
     std::vector<std::vector<float>> own_x, block, scores;
     std::vector<float> x, branch, query, cosine, sine, window_cosine, window_sine, chosen;
 };
 
-constexpr int kRowBlock = 64;   // rows that a task takes at once
+constexpr int kRowBlock = 128;   // rows that a task takes at once
 
 constexpr int kOperations = 8;  // cursors per layer
 
 // What one thread reads as inputs of products, and which rows of it that thread prepares: every `step`-th piece from
 // `first`. Prepared together, the buffers are everybody's and a barrier follows; alone, they are its own.
 struct Transformer::Inputs {
-    Activations normalised, attention;
+    Activations normalised, attention, feed_forward;
     float* x;  // the residual: everybody's, or a copy of its own where it changes outside of products
     int first, step;
     int piece;  // rows; whole tiles where there are enough, so that threads do not write to the same cache lines
@@ -75,7 +89,6 @@ struct Transformer::Run {
     std::vector<int> attention_begin;  // first attention task of each span, then their total
     float *x, *branch, *query, *chosen;
     Angles angles, window_angles;  // [rows, pairs]
-    Activations feed_forward;
     std::vector<Inputs> inputs;  // by thread
     bool together;
     int threads;

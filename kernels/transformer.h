@@ -56,6 +56,8 @@ struct Rows {  // of a batch
     int first, count;
 };
 
+struct Forms;
+
 class Transformer {
 public:
     Transformer(const Kernels& kernels, int threads, Shape shape);
@@ -99,9 +101,10 @@ private:
     void layer(const Run& run, int index, int thread) const;
     void head(const Run& run, int thread) const;
     void norm(const float* x, const NormWeights& weights, float* y) const;
-    void prepare(const float* x, const NormWeights& weights, int rows, const Inputs& in) const;
+    void prepare(const float* x, const NormWeights& weights, int rows, const Forms& forms, const Inputs& in) const;
     void absorb(const Run& run, const Inputs& in, const NormWeights& weights, const float* bias) const;
-    void quantise_attention(const Run& run, const Inputs& in) const;
+    void quantise(const Forms& forms, const float* x, int size, const Activations& out) const;
+    void quantise_rows(const Run& run, const Matrix& reader, int size, const Activations& rows, const Inputs& in) const;
     void finish_head(const Run& run, const Layer& layer, const float* norm, int row, float* x) const;
     void project_query(const Run& run, const Layer& layer, const Activations& in, Rows rows, int head) const;
     void project_key(const Run& run, int layer, const Activations& in, Rows rows, int head, int thread) const;
