@@ -53,22 +53,23 @@ struct Transformer::Scratch {
     std::vector<float> x, branch, query, cosine, sine, window_cosine, window_sine, chosen;
 };
 
-constexpr int kRowBlock = 128;   // rows that a task takes at once
-
 constexpr int kOperations = 8;  // cursors per layer
 
-// What one thread reads as inputs of products, and which rows of it that thread prepares: every `step`-th piece from
-// `first`. Prepared together, the buffers are everybody's and a barrier follows; alone, they are its own.
+constexpr int kRowBlock = 128;  // rows that a piece of work takes at once
+
+// What one thread reads as inputs of products, and which rows of it that thread prepares: from `begin` to `end`, counted in
+// `parts` of all rows. Prepared together, the buffers are everybody's and a barrier follows; alone, they are its own.
 struct Transformer::Inputs {
     Activations normalised, attention, feed_forward;
     float* x;  // the residual: everybody's, or a copy of its own where it changes outside of products
-    int first, step;
-    int piece;  // rows; whole tiles where there are enough, so that threads do not write to the same cache lines
+    int part, parts;
 
+    // The rows of this part: those that its thread begins with in `Run::share`, where there are enough of them.
     template <typename Work>
     void each_row(int rows, Work work) const {
-        for (int begin = first * piece; begin < rows; begin += step * piece)
-            for (int row = begin; row < std::min(rows, begin + piece); ++row) work(row);
+        const int blocks = (rows + kRowBlock - 1) / kRowBlock;
+        auto first_of = [&](int p) { return blocks >= parts ? std::min(rows, blocks * p / parts * kRowBlock) : rows * p / parts; };
+        for (int row = first_of(part); row < first_of(part + 1); ++row) work(row);
     }
 };
 
@@ -94,7 +95,9 @@ struct Transformer::Run {
     int threads;
     Scratch& scratch;
 
-    Cursor& cursor(int layer, int operation) const { return scratch.cursors[size_t(layer) * kOperations + operation]; }
+    Cursor* cursors(int layer, int operation) const {
+        return &scratch.cursors[(size_t(layer) * kOperations + operation) * scratch.block.size()];
+    }
     int position(int row) const {  // in its sequence
         const SpanView& span = spans[size_t(span_of_row[size_t(row)])];
         return span.start + row - span.row;
@@ -103,13 +106,18 @@ struct Transformer::Run {
     int chunk(int total) const { return std::max(1, total / (threads * 8)); }
 
     // Calls work(rows, begin, end) for pieces of `items` times `rows` until none is left. Rows come in blocks, and all
-    // pieces of one block before the next: what its products read and write stays in a core's cache.
+    // pieces of one block before the next: what its products read and write stays in a core's cache. Each thread begins
+    // with a part of its own, the rows that it prepared, and then helps the others; `cursors` are one a thread.
     template <typename Work>
-    void share(Cursor& cursor, int rows, int items, int chunk, Work work) const {
+    void share(int thread, Cursor* cursors, int rows, int items, int chunk, Work work) const {
         const int pieces = (items + chunk - 1) / chunk, blocks = (rows + kRowBlock - 1) / kRowBlock;
-        for (int piece; (piece = cursor.next.fetch_add(1, std::memory_order_relaxed)) < pieces * blocks;) {
-            const int first = piece / pieces * kRowBlock, begin = piece % pieces * chunk;
-            work(Rows{first, std::min(kRowBlock, rows - first)}, begin, std::min(items, begin + chunk));
+        auto first_of = [&](int t) { return blocks >= threads ? blocks * t / threads * pieces : pieces * blocks * t / threads; };
+        for (int i = 0; i < threads; ++i) {
+            const int owner = (thread + i) % threads, begin = first_of(owner), end = first_of(owner + 1);
+            for (int piece; (piece = begin + cursors[owner].next.fetch_add(1, std::memory_order_relaxed)) < end;) {
+                const int row = piece / pieces * kRowBlock, item = piece % pieces * chunk;
+                work(Rows{row, std::min(kRowBlock, rows - row)}, item, std::min(items, item + chunk));
+            }
         }
     }
 };

@@ -45,7 +45,7 @@ Transformer::Transformer(const Kernels& kernels, int threads, Shape shape)
     if (!shape_.windows.empty())
         for (size_t i = 0; i < layers_.size(); ++i) layers_[i].window = shape_.windows.at(i);
     if (shape_.window_frequencies.empty()) shape_.window_frequencies = shape_.inverse_frequencies;
-    scratch_->cursors = std::vector<Cursor>(size_t(shape_.layers + 1) * kOperations);
+    scratch_->cursors = std::vector<Cursor>(size_t(shape_.layers + 1) * kOperations * size_t(threads));
     scratch_->own_normalised.resize(size_t(threads));
     scratch_->own_attention.resize(size_t(threads));
     scratch_->own_feed_forward.resize(size_t(threads));
@@ -258,10 +258,10 @@ void Transformer::feed_forward(const Run& run, const Layer& layer, const Activat
     }
 }
 
-void Transformer::add_product(const Run& run, const Matrix& matrix, const Activations& in, Cursor& cursor) const {
+void Transformer::add_product(const Run& run, const Matrix& matrix, const Activations& in, int thread, Cursor* cursors) const {
     float* to = run.branch ? run.branch : run.x;
     const size_t stride = size_t(hidden_stride_);
-    run.share(cursor, run.rows, matrix.panels(), run.chunk(matrix.panels()), [&](Rows rows, int begin, int end) {
+    run.share(thread, cursors, run.rows, matrix.panels(), run.chunk(matrix.panels()), [&](Rows rows, int begin, int end) {
         float* out = to + size_t(rows.first) * stride + size_t(begin) * kPanelRows;
         kernels_.product(matrix, begin, end, in.from_row(rows.first), rows.count, out, stride, !run.branch);
     });
@@ -274,7 +274,7 @@ void Transformer::layer(const Run& run, int index, int thread) const {
     prepare(in.x, layer.before_attention, run.rows, Forms(layer.query, layer.key, layer.value), in);
     if (run.together) team_.barrier();
     const int keys = shape_.heads, values = keys + shape_.kv_heads;
-    run.share(run.cursor(index, 0), run.rows, values + layer.value.panels(), 1, [&](Rows rows, int task, int) {
+    run.share(thread, run.cursors(index, 0), run.rows, values + layer.value.panels(), 1, [&](Rows rows, int task, int) {
         if (task < keys)
             project_query(run, layer, in.normalised, rows, task);
         else if (task < values)
@@ -283,19 +283,19 @@ void Transformer::layer(const Run& run, int index, int thread) const {
             project_value(run, index, in.normalised, rows, task - values, thread);
     });
     team_.barrier();
-    run.share(run.cursor(index, 1), 1, run.attention_begin.back(), 1,
+    run.share(thread, run.cursors(index, 1), 1, run.attention_begin.back(), 1,
               [&](Rows, int task, int) { attend(run, index, task, thread); });
     team_.barrier();
     quantise_rows(run, layer.output, shape_.queries(), in.attention, in);
     if (run.together) team_.barrier();
-    add_product(run, layer.output, in.attention, run.cursor(index, 2));
+    add_product(run, layer.output, in.attention, thread, run.cursors(index, 2));
     team_.barrier();
     if (run.branch) absorb(run, in, layer.after_attention, layer.output_bias);
 
     prepare(in.x, layer.before_feed_forward, run.rows, shape_.gated ? Forms(layer.gate, layer.up) : Forms(layer.up), in);
     if (run.together) team_.barrier();
     const int pairs = (layer.up.panels() + 1) / 2;
-    run.share(run.cursor(index, 3), run.rows, pairs, run.chunk(pairs), [&](Rows rows, int begin, int end) {
+    run.share(thread, run.cursors(index, 3), run.rows, pairs, run.chunk(pairs), [&](Rows rows, int begin, int end) {
         for (int pair = begin; pair < end; ++pair) feed_forward(run, layer, in.normalised, rows, pair, thread);
     });
     team_.barrier();
@@ -304,7 +304,7 @@ void Transformer::layer(const Run& run, int index, int thread) const {
         quantise_rows(run, layer.down, shape_.feed_forward, in.feed_forward, in);
         if (run.together) team_.barrier();
     }
-    add_product(run, layer.down, in_place ? run.inputs[0].feed_forward : in.feed_forward, run.cursor(index, 4));
+    add_product(run, layer.down, in_place ? run.inputs[0].feed_forward : in.feed_forward, thread, run.cursors(index, 4));
     team_.barrier();
     if (run.branch) absorb(run, in, layer.after_feed_forward, layer.down_bias);
 }
@@ -327,7 +327,7 @@ void Transformer::head(const Run& run, int thread) const {
     }
     if (run.together) team_.barrier();
     const size_t logits = size_t(logit_stride());
-    run.share(run.cursor(shape_.layers, 0), run.wanted, head_.panels(), run.chunk(head_.panels()), [&](Rows rows, int begin, int end) {
+    run.share(thread, run.cursors(shape_.layers, 0), run.wanted, head_.panels(), run.chunk(head_.panels()), [&](Rows rows, int begin, int end) {
         float* out = run.out + size_t(rows.first) * logits + size_t(begin) * kPanelRows;
         kernels_.product(head_, begin, end, in.normalised.from_row(rows.first), rows.count, out, logits, false);
     });
@@ -370,7 +370,6 @@ void Transformer::forward(const int32_t* tokens, int rows, const std::vector<Spa
     const Activations normalised = scratch.normalised.reserve(rows, shape_.hidden, hidden_stride_, wide);
     const Activations attention = scratch.attention.reserve(rows, queries, queries, wide);
     const Activations feed_forward = scratch.feed_forward.reserve(rows, shape_.feed_forward, inner, wide);
-    const int piece = rows >= 2 * kTileRows * run.threads ? kTileRows : 1;
     // Results are everybody's, what is quantised of them a thread's own.
     auto own = [&](ActivationBuffer& buffer, int size, const Activations& all) {
         Activations mine = buffer.reserve(rows, size, 0, wide);
@@ -383,12 +382,12 @@ void Transformer::forward(const int32_t* tokens, int rows, const std::vector<Spa
         floats(scratch.scores[at], size_t(kQueryTile) * round_up(most_tokens, kPageTokens));
         floats(scratch.block[at], size_t(kRowBlock) * std::max(2 * kGroup, shape_.head_dim));
         if (run.together) {
-            run.inputs.push_back({normalised, attention, feed_forward, run.x, thread, run.threads, piece});
+            run.inputs.push_back({normalised, attention, feed_forward, run.x, thread, run.threads});
         } else {
             float* x = run.branch ? floats(scratch.own_x[at], residual) : run.x;
             const Activations read = thread == 0 ? feed_forward : own(scratch.own_feed_forward[at], shape_.feed_forward, feed_forward);
             run.inputs.push_back({scratch.own_normalised[at].reserve(rows, shape_.hidden, hidden_stride_, wide),
-                                  own(scratch.own_attention[at], queries, attention), read, x, 0, 1, 1});
+                                  own(scratch.own_attention[at], queries, attention), read, x, 0, 1});
         }
     }
     for (Cursor& cursor : scratch.cursors) cursor.next.store(0, std::memory_order_relaxed);

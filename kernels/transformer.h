@@ -111,7 +111,7 @@ private:
     void project_value(const Run& run, int layer, const Activations& in, Rows rows, int panel, int thread) const;
     void attend(const Run& run, int layer, int task, int thread) const;
     void feed_forward(const Run& run, const Layer& layer, const Activations& in, Rows rows, int pair, int thread) const;
-    void add_product(const Run& run, const Matrix& matrix, const Activations& in, Cursor& cursor) const;
+    void add_product(const Run& run, const Matrix& matrix, const Activations& in, int thread, Cursor* cursors) const;
     KeyValues key_values(int layer) const;
     // Whether a branch's result is worked on before it joins the residual.
     bool branches() const;
