@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #define TW_INLINE static inline __attribute__((always_inline))
+#define TW_MEMBER inline __attribute__((always_inline))
 
 namespace tokenworks {
 

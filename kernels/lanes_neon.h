@@ -8,6 +8,7 @@
 
 namespace tokenworks::neon_lanes {
 
+constexpr int kSums = 6, kTileRows = 6;  // attention: sums that registers hold, rows of its widest tile
 constexpr int kRowTile = 4;  // activation rows per register tile: 16 of the 32 registers hold their sums
 
 struct Floats { float32x4_t part[4]; };
@@ -52,9 +53,17 @@ TW_INLINE Floats load_bf16(const uint16_t* p) {
 TW_INLINE Floats power_of_two(Ints n) {
     TW_PARTS(Floats, vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(n.part[i], vdupq_n_s32(127)), 23)));
 }
+TW_INLINE Floats times_power(Floats v, Floats shifted) {
+    TW_PARTS(Floats, vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(v.part[i]),
+                                                     vshlq_n_s32(vreinterpretq_s32_f32(shifted.part[i]), 23))));
+}
 TW_INLINE Floats keep_first(Floats v, int count, float other) {
     const int32_t lanes[4] = {0, 1, 2, 3};
     TW_PARTS(Floats, vbslq_f32(vcgtq_s32(vdupq_n_s32(count - 4 * i), vld1q_s32(lanes)), v.part[i], vdupq_n_f32(other)));
+}
+TW_INLINE Floats keep_from(Floats v, int begin, float other) {
+    const int32_t lanes[4] = {0, 1, 2, 3};
+    TW_PARTS(Floats, vbslq_f32(vcgtq_s32(vdupq_n_s32(begin - 4 * i), vld1q_s32(lanes)), vdupq_n_f32(other), v.part[i]));
 }
 // The same folding order as the other paths: 16 -> 8 -> 4 -> 2 -> 1 by halves.
 TW_INLINE float sum_lanes(Floats v) {

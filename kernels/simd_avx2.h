@@ -8,6 +8,7 @@
 namespace tokenworks::avx2 {
 
 constexpr int kRowTile = 4;  // activation rows per register tile
+constexpr int kSums = 6, kTileRows = 6;  // attention: sums that registers hold, rows of its widest tile
 
 struct Floats { __m256 low, high; };
 struct Ints { __m256i low, high; };
@@ -57,6 +58,14 @@ TW_INLINE Floats power_of_two(Ints n) {  // 2^n for -126 <= n <= 127
     };
     return {half(n.low), half(n.high)};
 }
+// v * 2^n for a normal result, n given as n + 1.5 * 2^23: the low bits of that sum are added to v's exponent.
+TW_INLINE Floats times_power(Floats v, Floats shifted) {
+    auto half = [](__m256 v, __m256 shifted) {
+        const __m256i n = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
+        return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v), n));
+    };
+    return {half(v.low, shifted.low), half(v.high, shifted.high)};
+}
 TW_INLINE Floats keep_first(Floats v, int count, float other) {  // lanes >= count become `other`
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), n = _mm256_set1_epi32(count);
     const __m256 fill = _mm256_set1_ps(other);
@@ -64,6 +73,14 @@ TW_INLINE Floats keep_first(Floats v, int count, float other) {  // lanes >= cou
     const __m256i keep_high = _mm256_cmpgt_epi32(n, _mm256_add_epi32(lane, _mm256_set1_epi32(8)));
     return {_mm256_blendv_ps(fill, v.low, _mm256_castsi256_ps(keep_low)),
             _mm256_blendv_ps(fill, v.high, _mm256_castsi256_ps(keep_high))};
+}
+TW_INLINE Floats keep_from(Floats v, int begin, float other) {  // lanes < begin become `other`
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), n = _mm256_set1_epi32(begin);
+    const __m256 fill = _mm256_set1_ps(other);
+    const __m256i drop_low = _mm256_cmpgt_epi32(n, lane);
+    const __m256i drop_high = _mm256_cmpgt_epi32(n, _mm256_add_epi32(lane, _mm256_set1_epi32(8)));
+    return {_mm256_blendv_ps(v.low, fill, _mm256_castsi256_ps(drop_low)),
+            _mm256_blendv_ps(v.high, fill, _mm256_castsi256_ps(drop_high))};
 }
 // Lanes are folded 16 -> 8 -> 4 -> 2 -> 1 by halves, the same on every path.
 TW_INLINE float sum_lanes(Floats v) {

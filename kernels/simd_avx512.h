@@ -10,6 +10,7 @@
 namespace tokenworks::avx512vnni {
 
 constexpr int kRowTile = 8;
+constexpr int kSums = 24, kTileRows = 12;  // attention: sums that registers hold, rows of its widest tile
 
 using Floats = __m512;
 using Ints = __m512i;
@@ -39,8 +40,16 @@ TW_INLINE Floats load_bf16(const uint16_t* p) {
 TW_INLINE Floats power_of_two(Ints n) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(127)), 23));
 }
+TW_INLINE Floats times_power(Floats v, Floats shifted) {
+    const __m512i n = _mm512_slli_epi32(_mm512_castps_si512(shifted), 23);
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), n));
+}
 TW_INLINE Floats keep_first(Floats v, int count, float other) {
     const __mmask16 keep = count >= 16 ? 0xFFFF : count <= 0 ? 0 : __mmask16((1u << count) - 1);
+    return _mm512_mask_blend_ps(keep, _mm512_set1_ps(other), v);
+}
+TW_INLINE Floats keep_from(Floats v, int begin, float other) {
+    const __mmask16 keep = begin >= 16 ? 0 : begin <= 0 ? 0xFFFF : __mmask16(0xFFFFu << begin);
     return _mm512_mask_blend_ps(keep, _mm512_set1_ps(other), v);
 }
 TW_INLINE __m256 low_half(Floats v) { return _mm512_castps512_ps256(v); }

@@ -42,13 +42,19 @@ Transformer::Transformer(const Kernels& kernels, int threads, Shape shape)
     if (2 * shape_.pairs() > shape_.head_dim) throw std::invalid_argument("more rotated dimensions than head_dim");
     if (!shape_.windows.empty())
         for (size_t i = 0; i < layers_.size(); ++i) layers_[i].window = shape_.windows.at(i);
+    for (Layer& layer : layers_) {
+        auto& known = scratch_->attentions;
+        const auto same = [&](const LayerAttention& attention) { return attention.window == layer.window; };
+        layer.attention = size_t(std::find_if(known.begin(), known.end(), same) - known.begin());
+        if (layer.attention == known.size()) known.push_back({layer.window});
+    }
     if (shape_.window_frequencies.empty()) shape_.window_frequencies = shape_.inverse_frequencies;
     scratch_->cursors = std::vector<Cursor>(size_t(shape_.layers + 1) * kOperations);
     scratch_->own_normalised.resize(size_t(threads));
     scratch_->own_attention.resize(size_t(threads));
     scratch_->own_x.resize(size_t(threads));
     scratch_->block.resize(size_t(threads));
-    scratch_->scores.resize(size_t(threads));
+    scratch_->attention_scratch.resize(size_t(threads));
 }
 
 Transformer::~Transformer() {
@@ -209,28 +215,6 @@ void Transformer::project_value(const Run& run, int index, const Activations& in
     }
 }
 
-// A task is up to kQueryTile (row, query head) pairs of one span and KV head.
-void Transformer::attend(const Run& run, int index, int task, int thread) const {
-    const auto& begins = run.attention_begin;
-    const size_t of_span = size_t(std::upper_bound(begins.begin(), begins.end(), task) - begins.begin()) - 1;
-    const SpanView& span = run.spans[of_span];
-    const int group = shape_.heads / shape_.kv_heads, size = shape_.head_dim;
-    const int tiles = (span.length * group + kQueryTile - 1) / kQueryTile;
-    const int local = task - begins[of_span], kv_head = local / tiles, first = local % tiles * kQueryTile;
-    const int count = std::min(kQueryTile, span.length * group - first);
-
-    Query queries[kQueryTile];
-    for (int i = 0; i < count; ++i) {
-        const int row = (first + i) / group, head = kv_head * group + (first + i) % group;
-        const size_t at = (size_t(span.row + row) * shape_.heads + head) * size;
-        const int position = span.start + row, window = layers_[size_t(index)].window;
-        queries[i] = {run.query + at, run.inputs[0].attention.floats + at,
-                      window > 0 ? std::max(0, position + 1 - window) : 0,
-                      shape_.causal ? position : span.start + span.length - 1};
-    }
-    kernels_.attend(queries, count, key_values(index), kv_head, span.pages, run.scratch.scores[size_t(thread)].data());
-}
-
 // A task is 32 features: two panels of gate and up, activated and quantised in place.
 void Transformer::feed_forward(const Run& run, const Layer& layer, const Activations& in, int task, int thread) const {
     float* gate = run.scratch.block[size_t(thread)].data();
@@ -279,7 +263,7 @@ void Transformer::layer(const Run& run, int index, int thread) const {
             project_value(run, index, in.normalised, task - values, thread);
     });
     team_.barrier();
-    run.share(run.cursor(index, 1), run.attention_begin.back(), 1,
+    run.share(run.cursor(index, 1), attention_tasks(run, index), 1,
               [&](int task, int) { attend(run, index, task, thread); });
     team_.barrier();
     quantise_attention(run, in);
@@ -336,7 +320,7 @@ void Transformer::forward(const int32_t* tokens, int rows, const std::vector<Spa
         return buffer.data();
     };
     const size_t residual = size_t(rows) * hidden_stride_;
-    Run run{tokens, rows, spans, wanted_rows, wanted, encode, out, {}, {0},
+    Run run{tokens, rows, spans, wanted_rows, wanted, encode, out, {},
             floats(scratch.x, residual),
             branches() ? floats(scratch.branch, residual) : nullptr,
             floats(scratch.query, size_t(rows) * queries),
@@ -346,18 +330,11 @@ void Transformer::forward(const int32_t* tokens, int rows, const std::vector<Spa
             scratch.feed_forward.reserve(rows, shape_.feed_forward, round_up(shape_.feed_forward, kGroup)),
             {}, rows >= kTogetherFrom, crew_.threads(), scratch};
 
-    int most_tokens = 0;
-    for (size_t s = 0; s < spans.size(); ++s) {
-        const int pairs_of_span = spans[s].length * (shape_.heads / shape_.kv_heads);
-        const int tiles = (pairs_of_span + kQueryTile - 1) / kQueryTile;
-        run.attention_begin.push_back(run.attention_begin.back() + tiles * shape_.kv_heads);
-        run.span_of_row.insert(run.span_of_row.end(), size_t(spans[s].length), int(s));
-        most_tokens = std::max(most_tokens, spans[s].start + spans[s].length);
-    }
+    for (size_t s = 0; s < spans.size(); ++s) run.span_of_row.insert(run.span_of_row.end(), size_t(spans[s].length), int(s));
+    plan_attention(run);
     const Activations normalised = scratch.normalised.reserve(rows, shape_.hidden, hidden_stride_);
     const Activations attention = scratch.attention.reserve(rows, queries, queries);
     for (int thread = 0; thread < run.threads; ++thread) {
-        floats(scratch.scores[size_t(thread)], size_t(kQueryTile) * round_up(most_tokens, kPageTokens));
         floats(scratch.block[size_t(thread)], size_t(kRowBlock) * std::max(2 * kGroup, shape_.head_dim));
         if (run.together) {
             run.inputs.push_back({normalised, attention, run.x, thread, run.threads});

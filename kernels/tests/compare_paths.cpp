@@ -249,7 +249,8 @@ void check_rows(const std::vector<const Kernels*>& paths, int size) {
     }
 }
 
-// `window` is how many tokens a token sees, itself included.
+// Attention of queries at positions first…, all at once, in tiles of other sizes, and chunk by chunk. `window` is how many
+// tokens a token sees, itself included.
 void check_attention(const std::vector<const Kernels*>& paths, int size, int first, int count, int window) {
     const int tokens = first + count, pages = (tokens + kPageTokens - 1) / kPageTokens;
     const std::string where = "attend size " + std::to_string(size) + " first " + std::to_string(first) + " window " +
@@ -289,20 +290,32 @@ void check_attention(const std::vector<const Kernels*>& paths, int size, int fir
             want.push_back(sum);
         }
     }
-    std::vector<float> scratch(size_t(kQueryTile) * pages * kPageTokens);
+    const int chunks = (first + count - 1) / kChunkTokens + 1;
+    std::vector<float> scratch(attention_scratch(size)), parts(size_t(chunks) * kQueryBlock * part_floats(size));
     std::vector<std::vector<float>> results;
     for (const Kernels* path : paths) {
-        std::vector<float> together(query.size()), alone(query.size());
-        Query queries[kQueryTile];
-        for (int q = 0; q < count; ++q)
-            queries[q] = {query.data() + q * size, together.data() + q * size, begin(q), first + q};
-        path->attend(queries, count, kv, 0, table.data(), scratch.data());
+        // In blocks of at most `most` queries, all chunks together or each on its own.
+        auto attended = [&](int most, bool split) {
+            std::vector<float> out(query.size());
+            for (int q = 0; q < count; q += most) {
+                std::vector<Query> block;
+                for (int i = q; i < std::min(q + most, count); ++i)
+                    block.push_back({query.data() + i * size, out.data() + i * size, begin(i), first + i});
+                const int queries = int(block.size()), from = begin(q) / kChunkTokens;
+                const int to = block.back().last / kChunkTokens + 1, step = split ? 1 : to - from;
+                float* part = parts.data();
+                for (int chunk = from; chunk < to; chunk += step, part += size_t(queries) * part_floats(size))
+                    path->attend(block.data(), queries, kv, 0, table.data(), chunk, chunk + step, scratch.data(), part);
+                path->settle(block.data(), queries, parts.data(), split ? to - from : 1, size);
+            }
+            return out;
+        };
+        const auto together = attended(kQueryBlock, false);
         expect_near(together, want, 3e-3, where + " " + path->name);  // fp16 keys and values
-        for (int q = 0; q < count; ++q) {
-            const Query one{query.data() + q * size, alone.data() + q * size, begin(q), first + q};
-            path->attend(&one, 1, kv, 0, table.data(), scratch.data());
-        }
-        expect(same(together, alone), where + " depends on its tile on " + path->name);
+        for (int most : {1, 2, 3, 5, 7, 13})
+            if (most <= count)
+                expect(same(together, attended(most, false)), where + " depends on its tile on " + path->name);
+        expect(same(together, attended(4, true)), where + " depends on who computes its chunks on " + path->name);
         results.push_back(together);
     }
     add_to_digest(results[0]);
@@ -339,8 +352,14 @@ int main() {
     for (int size : {1, 8, 16, 32, 48, 64, 576, 601}) check_rows(paths, size);
     for (int size : {16, 64, 80, 128})
         for (int first : {0, 1, 14, 15, 16, 31, 100})
-            for (int count = 1; count <= kQueryTile; ++count)
+            for (int count = 1; count <= 4; ++count)
                 for (int window : {1000, 1, 3, 16, 33}) check_attention(paths, size, first, count, window);
+    for (int count : {5, 6, 7, 11, 12, 13, 20, 25, 47})
+        for (int window : {1000, 17}) check_attention(paths, 32, 9, count, window);
+    for (int first : {200, 250, 255, 256, 511, 700})  // around the edges of chunks
+        for (int count : {1, 3, 14, 60})
+            for (int window : {1000, 1, 200, 256, 300}) check_attention(paths, 32, first, count, window);
+    check_attention(paths, 272, 300, 9, 1000);  // heads wider than a slab of a tile's rows
     std::printf("digest %016llx, %d checks on", static_cast<unsigned long long>(digest), checks);
     for (const Kernels* path : paths) std::printf(" %s", path->name);
     std::printf("\n");

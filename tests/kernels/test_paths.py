@@ -95,6 +95,7 @@ def build(variant: Variant, folder: Path) -> None:
     """Build both check programs in `folder`."""
     plain = [
         "transformer.cpp",
+        "attend.cpp",
         "weights.cpp",
         "pack.cpp",
         "decode.cpp",
@@ -223,3 +224,14 @@ def test_the_team_runs_with_any_number_of_threads(tmp_path: Path, sanitizer: str
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout == "all hold\n"
     assert run.stderr == ""
+
+
+def test_attention_is_planned_without_what_is_masked(tmp_path: Path) -> None:
+    """Every query meets each chunk of tokens that it sees exactly once, others in no task."""
+    program = tmp_path / "check_plan"
+    source = compile_object("g++", KERNELS / "tests" / "check_plan.cpp", tmp_path / "check_plan.o")
+    subprocess.run(["g++", str(source), "-o", str(program)], check=True)
+    run = subprocess.run([program], capture_output=True, text=True)
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stdout == "all hold\n"
