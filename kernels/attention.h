@@ -1,8 +1,12 @@
 // What attention works on: pages of keys and values, queries, and the parts it adds up.
 //
-// A sequence's tokens come in *chunks* of 256, counted from its first token. Within a chunk a query's scores, weights
-// and weighted values are added up in the order of tokens; chunks are then merged in their order. So a result does not
-// depend on which queries share a tile, nor on which thread computes which chunk.
+// A sequence's tokens come in *chunks* of 256, counted from its first token; chunks are computed each for itself and
+// merged in their order. Within a chunk, products are added up as the tile instruction TDPBF16PS does (Intel's manual):
+// in groups of up to 32 (dimensions of a score, the 16 tokens of a page of values), of which the even and the odd places
+// are two chains from 0; a group's two chains are added to each other, then to the sum. Factors are bf16 of at least 2^-50
+// or 0: their products are exact in float32 and no sum is subnormal, so that every processor computes the same bits.
+//
+// So a result does not depend on which queries share a tile, nor on which thread computes which chunk.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -14,10 +18,12 @@ namespace tokenworks {
 constexpr int kChunkTokens = 256;
 constexpr int kQueryBlock = 192;  // most queries of one call: pages are read as floats once for all of them
 
-// KV pages of one layer. One KV head's part of a page: keys transposed [head_dim][16], then values [16][head_dim], fp16.
+// KV pages of one layer, in bf16. One KV head's part of a page: keys [head_dim / 2][16 tokens][2], then values
+// [8][head_dim][2], so that the two places of a pair, dimensions or tokens, lie beside each other. Who stores the first
+// token of a page clears the values of those after it.
 struct KeyValues {
     uint16_t* base;      // of this layer
-    size_t page_stride;  // in fp16 elements, all KV heads of one page
+    size_t page_stride;  // in elements, all KV heads of one page
     int head_dim;
 
     size_t head_stride() const { return size_t(2) * kPageTokens * head_dim; }
@@ -39,8 +45,11 @@ struct Query {
 constexpr int kPartExtra = 16;
 constexpr size_t part_floats(int head_dim) { return size_t(head_dim) + kPartExtra; }
 
-constexpr int kMostTileRows = 12;              // queries of a register tile, on any path
+constexpr int kMostTileRows = 16;              // queries of a tile, on any path
 constexpr int kTileStride = kChunkTokens + 16;  // between rows of a tile's operand: not a power of two, for the cache
+constexpr int kDotGroup = 32;                   // dimensions of a score that are added up before they join its sum
+
+constexpr float kLog2E = 1.44269504f;  // weights are powers of two
 
 // Floats of scratch memory that one thread needs for `attend`.
 constexpr size_t attention_scratch(int head_dim) {

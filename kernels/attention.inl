@@ -1,88 +1,99 @@
 // Attention over KV pages, written once on sixteen lanes like kernels.inl. See attention.h for the order of additions.
 //
 // Scores and weighted values are small matrix products: rows are queries, columns sixteen tokens of a page or sixteen
-// dimensions of a head. A tile of sums stays in registers while one operand is broadcast from memory, the other loaded
-// once for all of the tile's rows.
+// dimensions of a head. The chains of a tile stay in registers while one operand is broadcast from memory, the other
+// loaded once for all of the tile's rows.
 
-// Pages as they are stored.
+// Pages as they are stored. `at` gives sixteen columns of the pair `j`, its even or its odd place.
 struct StoredPages {
     const KeyValues& kv;
     int head;
     const int32_t* table;
 
-    struct Keys {
-        const uint16_t* at;
-        TW_MEMBER Floats dimension(int d) const { return load_half(at + size_t(d) * kPageTokens); }
+    struct Pairs {
+        const uint16_t* first;
+        size_t stride;
+        template <int place>
+        TW_MEMBER Floats at(int j) const {
+            return place == 0 ? load_even(first + size_t(j) * stride) : load_odd(first + size_t(j) * stride);
+        }
     };
-    struct Values {
-        const uint16_t* at;
-        int size;
-        TW_MEMBER Floats part(int token, int d) const { return load_half(at + size_t(token) * size + d); }
-    };
+    TW_MEMBER Pairs keys(int page) const { return {kv.keys(table[page], head), 2 * kPageTokens}; }
+    TW_MEMBER Pairs values(int page, int d) const {
+        return {kv.values(table[page], head) + 2 * d, size_t(2) * kv.head_dim};
+    }
     // Each page lies somewhere else, where no processor guesses.
     void fetch(int page) const {
         const char* at = (const char*)kv.keys(table[page], head);
         for (size_t line = 0; line < kv.head_stride() * sizeof(uint16_t); line += 64) __builtin_prefetch(at + line);
     }
-    TW_MEMBER Keys keys(int page) const { return {kv.keys(table[page], head)}; }
-    TW_MEMBER Values values(int page) const { return {kv.values(table[page], head), kv.head_dim}; }
 };
 
-// The pages of one chunk as floats in scratch memory.
+// The pages of one chunk as floats in scratch memory, a pair's places in two rows of sixteen columns.
 struct StagedPages {
     float *all_keys, *all_values;
     int first, size;
 
-    struct Keys {
-        const float* at;
-        TW_MEMBER Floats dimension(int d) const { return load(at + size_t(d) * kPageTokens); }
-    };
-    struct Values {
-        const float* at;
-        int size;
-        TW_MEMBER Floats part(int token, int d) const { return load(at + size_t(token) * size + d); }
+    struct Pairs {
+        const float* first;
+        template <int place>
+        TW_MEMBER Floats at(int j) const { return load(first + size_t(j) * 32 + place * 16); }
     };
     size_t offset(int page) const { return size_t(page - first) * kPageTokens * size; }
-    TW_MEMBER Keys keys(int page) const { return {all_keys + offset(page)}; }
-    TW_MEMBER Values values(int page) const { return {all_values + offset(page), size}; }
+    TW_MEMBER Pairs keys(int page) const { return {all_keys + offset(page)}; }
+    TW_MEMBER Pairs values(int page, int d) const { return {all_values + offset(page) + d * kPageTokens}; }
 
-    // Pages [begin, end), of whose tokens those from `tokens` on were never written.
-    void fill(const StoredPages& stored, int begin, int end, int tokens) const {
+    void fill(const StoredPages& stored, int begin, int end) const {
         for (int page = begin; page < end; ++page) {
             if (page + 1 < end) stored.fetch(page + 1);
-            const auto keys = stored.keys(page);
-            const auto values = stored.values(page);
-            for (int d = 0; d < size; ++d) store(all_keys + offset(page) + size_t(d) * kPageTokens, keys.dimension(d));
-            const int count = tokens - page * kPageTokens;
-            for (int t = 0; t < kPageTokens && t < count; ++t)
-                for (int d = 0; d < size; d += 16)
-                    store(all_values + offset(page) + size_t(t) * size + d, values.part(t, d));
+            copy(stored.keys(page), all_keys + offset(page), size / 2);
+            for (int d = 0; d < size; d += 16)
+                copy(stored.values(page, d), all_values + offset(page) + d * kPageTokens, kPageTokens / 2);
+        }
+    }
+    TW_MEMBER static void copy(const StoredPages::Pairs& from, float* to, int pairs) {
+        for (int j = 0; j < pairs; ++j, to += 32) {
+            store(to, from.at<0>(j));
+            store(to + 16, from.at<1>(j));
         }
     }
 };
 
-// sums[row][column] += rows[row][k] * column(k, c) for k in order.
-template <int Rows, int Columns, class Load>
-TW_INLINE void add_products(Floats (&sums)[Rows][Columns], const float* rows, int depth, Load column) {
-    for (int k = 0; k < depth; ++k) {
-        Floats columns[Columns];
-#pragma GCC unroll 8
-        for (int c = 0; c < Columns; ++c) columns[c] = column(k, c);
-#pragma GCC unroll 12
-        for (int r = 0; r < Rows; ++r) {
-            const Floats x = splat(rows[r * kTileStride + k]);
-#pragma GCC unroll 8
-            for (int c = 0; c < Columns; ++c) sums[r][c] = fused(x, columns[c], sums[r][c]);
-        }
-    }
-}
-
-template <int Rows, int Columns>
-TW_INLINE void clear(Floats (&sums)[Rows][Columns]) {
+// One chain of a group: the even or the odd places of `pairs` pairs, for a tile of sums.
+template <int Rows, int Columns, int place, class Pairs>
+TW_INLINE void add_up(const float* rows, const Pairs* columns, int begin, int pairs, Floats (&sums)[Rows][Columns]) {
 #pragma GCC unroll 12
     for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
         for (int c = 0; c < Columns; ++c) sums[r][c] = splat(0.0f);
+    for (int j = begin; j < begin + pairs; ++j) {
+        Floats of_columns[Columns];
+#pragma GCC unroll 8
+        for (int c = 0; c < Columns; ++c) of_columns[c] = columns[c].template at<place>(j);
+#pragma GCC unroll 12
+        for (int r = 0; r < Rows; ++r) {
+            const Floats x = splat(rows[r * kTileStride + 2 * j + place]);
+#pragma GCC unroll 8
+            for (int c = 0; c < Columns; ++c) sums[r][c] = fused(x, of_columns[c], sums[r][c]);
+        }
+    }
+}
+
+// Adds one group to a tile of sums in memory, or begins them with it.
+template <int Rows, int Columns, class Pairs>
+TW_INLINE void add_group(const float* rows, const Pairs* columns, int begin, int pairs, bool first, float* sums,
+                         size_t row_stride, int column_stride) {
+    Floats even[Rows][Columns], odd[Rows][Columns];
+    add_up<Rows, Columns, 0>(rows, columns, begin, pairs, even);
+    add_up<Rows, Columns, 1>(rows, columns, begin, pairs, odd);
+#pragma GCC unroll 12
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
+        for (int c = 0; c < Columns; ++c) {
+            float* to = sums + size_t(r) * row_stride + c * column_stride;
+            const Floats group = add(even[r][c], odd[r][c]);
+            store(to, first ? group : add(load(to), group));
+        }
 }
 
 // How many columns of sums fit in registers beside those of `rows` rows: a power of two.
@@ -92,12 +103,9 @@ constexpr int columns_beside(int rows) {
     return columns;
 }
 
-// The pages of one chunk that any query of a tile sees: tokens low…high - 1 of them.
+// What of one chunk any query of a tile sees: pages begin…end - 1. `first_page` is the chunk's.
 struct Seen {
-    int first_page, begin, end;  // of the chunk; pages in sight
-    int low, high;
-
-    bool none() const { return low >= high; }
+    int first_page, begin, end;
 };
 
 static Seen seen_by(const Query* queries, int count, int chunk) {
@@ -109,95 +117,97 @@ static Seen seen_by(const Query* queries, int count, int chunk) {
     const int begin = chunk * kChunkTokens, end = begin + kChunkTokens;
     if (low < begin) low = begin;
     if (high > end) high = end;
-    return {begin / kPageTokens, low / kPageTokens, (high + kPageTokens - 1) / kPageTokens, low, high};
+    const int first_page = begin / kPageTokens;
+    if (low >= high) return {first_page, first_page, first_page};
+    return {first_page, low / kPageTokens, (high + kPageTokens - 1) / kPageTokens};
 }
 
-// Scores of pages from `page` on, as many at once as fit in registers, and then fewer.
+// Scores of pages from `page` on, as many at once as fit in registers, and then fewer. Rows beyond `kChunkTokens`
+// dimensions lie a block of queries further.
 template <int Rows, int Columns, class Pages>
 TW_INLINE void score(const float* rows, const Seen& seen, int page, const Pages& pages, int size, float* scores) {
     for (; page + Columns <= seen.end; page += Columns) {
-        typename Pages::Keys keys[Columns];
+        decltype(pages.keys(0)) keys[Columns];
 #pragma GCC unroll 8
         for (int c = 0; c < Columns; ++c) keys[c] = pages.keys(page + c);
-        Floats sums[Rows][Columns];
-        clear(sums);
-        for (int slab = 0; slab < size; slab += kChunkTokens)
-            add_products(sums, rows + size_t(slab / kChunkTokens) * kQueryBlock * kTileStride,
-                         size - slab < kChunkTokens ? size - slab : kChunkTokens,
-                         [&](int k, int c) { return keys[c].dimension(slab + k); });
         float* to = scores + (page - seen.first_page) * kPageTokens;
-#pragma GCC unroll 12
-        for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 8
-            for (int c = 0; c < Columns; ++c) store(to + r * kTileStride + c * kPageTokens, sums[r][c]);
+        for (int d = 0; d < size; d += kDotGroup) {
+            const int slab = d / kChunkTokens, dimensions = size - d < kDotGroup ? size - d : kDotGroup;
+            add_group<Rows, Columns>(rows + size_t(slab) * (kQueryBlock * kTileStride - kChunkTokens), keys, d / 2,
+                                     dimensions / 2, d == 0, to, kTileStride, kPageTokens);
+        }
     }
     if constexpr (Columns > 1) score<Rows, Columns / 2>(rows, seen, page, pages, size, scores);
 }
 
-// 2^x for x <= 0, as if x were -125 below that: an error of 2e-7 by a polynomial of degree 5 fitted to 2^x on ±1/2.
+// 2^x for -50 <= x <= 0, and 0 below: an error of 3e-6 by a polynomial of degree 4 fitted to 2^x on ±1/2, which is 1 at 0.
 TW_INLINE Floats power_of_two_below_one(Floats x) {
-    x = maximum(x, splat(-125.0f));
     const Floats shifted = add(x, splat(0x1.8p23f));  // rounds to a whole number
     const Floats r = subtract(x, subtract(shifted, splat(0x1.8p23f)));
-    Floats p = splat(1.3276469e-3f);
-    p = fused(p, r, splat(9.675541e-3f));
-    p = fused(p, r, splat(5.5507135e-2f));
-    p = fused(p, r, splat(2.402212e-1f));
-    p = fused(p, r, splat(6.9314694e-1f));
+    Floats p = splat(9.582853e-3f);
+    p = fused(p, r, splat(5.5906426e-2f));
+    p = fused(p, r, splat(2.4024099e-1f));
+    p = fused(p, r, splat(6.931242e-1f));
     p = fused(p, r, splat(1.0f));
-    return times_power(p, shifted);
+    return times_power(p, shifted, x, -50.0f);
 }
 
-TW_INLINE Floats only_seen(Floats v, const Query& query, int page, float other) {
-    v = keep_first(v, query.last + 1 - page * kPageTokens, other);
-    return keep_from(v, query.first - page * kPageTokens, other);
+// The scores of tokens that a row does not see become -inf; pages that all rows see whole are left alone.
+static void mask(const Query* queries, int count, const Seen& seen, float* scores) {
+    int first = 0, last = queries[0].last;
+    for (int r = 0; r < count; ++r) {
+        if (queries[r].first > first) first = queries[r].first;
+        if (queries[r].last < last) last = queries[r].last;
+    }
+    int whole_begin = (first + kPageTokens - 1) / kPageTokens, whole_end = (last + 1) / kPageTokens;
+    if (whole_begin >= whole_end) whole_begin = whole_end = seen.end;
+    const float unseen = -__builtin_inff();
+    for (int page = seen.begin; page < seen.end; ++page) {
+        if (page == whole_begin && whole_end > page) page = whole_end;
+        if (page >= seen.end) break;
+        for (int r = 0; r < count; ++r) {
+            float* at = scores + r * kTileStride + (page - seen.first_page) * kPageTokens;
+            const Floats v = keep_first(load(at), queries[r].last + 1 - page * kPageTokens, unseen);
+            store(at, keep_from(v, queries[r].first - page * kPageTokens, unseen));
+        }
+    }
 }
 
-// One query's scores of a chunk to weights relative to the largest; both go into the part, behind its values.
-static void weigh(const Query& query, const Seen& seen, float* scores, float* part) {
-    int begin = query.first / kPageTokens, end = query.last / kPageTokens + 1;
-    if (begin < seen.begin) begin = seen.begin;
-    if (end > seen.end) end = seen.end;
-    scores -= seen.first_page * kPageTokens;
-    for (int page = seen.begin; page < seen.end; ++page)
-        if (page < begin || page >= end) store(scores + page * kPageTokens, splat(0.0f));
-
-    const float lowest = -__builtin_inff();
-    Floats best = splat(lowest), total = splat(0.0f);
-    for (int page = begin; page < end; ++page) {
-        Floats v = load(scores + page * kPageTokens);
-        if (page == begin || page == end - 1) v = only_seen(v, query, page, lowest);
-        best = maximum(best, v);
+// Rows of scores of a chunk to weights relative to the largest of a row; that and the weights' sum go behind the values of
+// the row's part. `put` takes each page's weights, to be rounded. First all largest, then all weights: so that no row
+// waits for another's.
+template <class Put>
+TW_INLINE void weigh(int rows, const Seen& seen, const float* scores, int size, float* parts, Put put) {
+    const int begin = (seen.begin - seen.first_page) * kPageTokens, end = (seen.end - seen.first_page) * kPageTokens;
+    for (int r = 0; r < rows; ++r) {
+        Floats best = splat(-__builtin_inff());
+        for (int t = begin; t < end; t += kPageTokens) best = maximum(best, load(scores + r * kTileStride + t));
+        parts[r * part_floats(size) + size] = max_lanes(best);
     }
-    const float top = max_lanes(best);
-    for (int page = begin; page < end; ++page) {
-        Floats v = power_of_two_below_one(subtract(load(scores + page * kPageTokens), splat(top)));
-        if (page == begin || page == end - 1) v = only_seen(v, query, page, 0.0f);
-        total = add(total, v);
-        store(scores + page * kPageTokens, v);
+    for (int r = 0; r < rows; ++r) {
+        float* extra = parts + r * part_floats(size) + size;
+        const Floats top = splat(extra[0]);
+        Floats total = splat(0.0f);
+        for (int t = begin; t < end; t += kPageTokens) {
+            const Floats v = power_of_two_below_one(subtract(load(scores + r * kTileStride + t), top));
+            total = add(total, v);
+            put(r, t, v);
+        }
+        extra[1] = sum_lanes(total);
     }
-    part[0] = top;
-    part[1] = sum_lanes(total);
 }
 
 // Weighted values of dimensions from `d` on, as many at once as fit in registers, and then fewer.
 template <int Rows, int Columns, class Pages>
 TW_INLINE void weighted_values(const float* weights, const Seen& seen, int d, const Pages& pages, int size, float* parts) {
-    for (; d + 16 * Columns <= size; d += 16 * Columns) {
-        Floats sums[Rows][Columns];
-        clear(sums);
+    for (; d + 16 * Columns <= size; d += 16 * Columns)
         for (int page = seen.begin; page < seen.end; ++page) {
-            const auto values = pages.values(page);
-            const int remaining = seen.high - page * kPageTokens;  // never past what was written
-            add_products(sums, weights + (page - seen.first_page) * kPageTokens,
-                         remaining < kPageTokens ? remaining : kPageTokens,
-                         [&](int k, int c) { return values.part(k, d + 16 * c); });
-        }
-#pragma GCC unroll 12
-        for (int r = 0; r < Rows; ++r)
+            decltype(pages.values(0, 0)) values[Columns];
 #pragma GCC unroll 8
-            for (int c = 0; c < Columns; ++c) store(parts + size_t(r) * part_floats(size) + d + 16 * c, sums[r][c]);
-    }
+            for (int c = 0; c < Columns; ++c) values[c] = pages.values(page, d + 16 * c);
+            add_group<Rows, Columns>(weights + (page - seen.first_page) * kPageTokens, values, 0, kPageTokens / 2,
+                                     page == seen.begin, parts + d, part_floats(size), 16);
+        }
     if constexpr (Columns > 1) weighted_values<Rows, Columns / 2>(weights, seen, d, pages, size, parts);
 }
 
@@ -205,13 +215,10 @@ template <int Rows, class Pages>
 static void attend_tile(const Query* queries, const float* rows, int chunk, const Pages& pages, int size, float* scores,
                         float* parts) {
     const Seen seen = seen_by(queries, Rows, chunk);
-    if (seen.none()) {
-        for (int r = 0; r < Rows; ++r) parts[r * part_floats(size) + size_t(size) + 1] = 0.0f;
-        return;
-    }
     score<Rows, columns_beside(Rows)>(rows, seen, seen.begin, pages, size, scores);
-    for (int r = 0; r < Rows; ++r)
-        weigh(queries[r], seen, scores + r * kTileStride, parts + r * part_floats(size) + size);
+    mask(queries, Rows, seen, scores);
+    weigh(Rows, seen, scores, size, parts,
+          [&](int r, int t, Floats v) { store(scores + r * kTileStride + t, rounded_to_bf16(v)); });
     weighted_values<Rows, columns_beside(Rows)>(scores, seen, 0, pages, size, parts);
 }
 
@@ -237,36 +244,44 @@ static void merge(float* part, const float* next, int size) {
     const Floats old = power_of_two_below_one(splat(part[size] - top));
     const Floats fresh = power_of_two_below_one(splat(next[size] - top));
     for (int d = 0; d < size; d += 16) store(part + d, fused(load(part + d), old, multiply(load(next + d), fresh)));
-    const Floats total = fused(splat(part[size + 1]), old, multiply(splat(next[size + 1]), fresh));
     float lanes[16];
-    store(lanes, total);
+    store(lanes, fused(splat(part[size + 1]), old, multiply(splat(next[size + 1]), fresh)));
     part[size] = top;
     part[size + 1] = lanes[0];
 }
+
+// Memory of one call, in scratch.
+struct AttentionMemory {
+    float *rows, *scores, *chunk_parts, *staged_keys, *staged_values;
+
+    AttentionMemory(float* scratch, int size)
+        : rows(scratch),
+          scores(rows + size_t(size + kChunkTokens - 1) / kChunkTokens * kQueryBlock * kTileStride),
+          chunk_parts(scores + kMostTileRows * kTileStride),
+          staged_keys(chunk_parts + kQueryBlock * part_floats(size)),
+          staged_values(staged_keys + size_t(kChunkTokens) * size) {}
+};
 
 static void attend(const Query* queries, int count, const KeyValues& kv, int kv_head, const int32_t* table, int begin,
                    int end, float* scratch, float* parts) {
     const int size = kv.head_dim;
     const StoredPages stored{kv, kv_head, table};
-    float* rows = scratch;
-    float* scores = rows + size_t(size + kChunkTokens - 1) / kChunkTokens * kQueryBlock * kTileStride;
-    float* chunk_parts = scores + kMostTileRows * kTileStride;
-    float* staged_keys = chunk_parts + kQueryBlock * part_floats(size);
+    const AttentionMemory memory(scratch, size);
     for (int i = 0; i < count; ++i)
         for (int d = 0; d < size; d += 16) {
-            const int slab = d / kChunkTokens;
-            store(rows + (slab * kQueryBlock + i) * kTileStride + (d - slab * kChunkTokens),
-                  multiply(load(queries[i].query + d), splat(1.44269504f)));  // weights are powers of two
+            float* slab = memory.rows + size_t(d / kChunkTokens) * kQueryBlock * kTileStride;
+            float* to = slab + i * kTileStride + d % kChunkTokens;
+            for (int j = 0; j < 16; ++j) to[j] = bf16_to_float(float_to_factor(queries[i].query[d + j] * kLog2E));
         }
     for (int chunk = begin; chunk < end; ++chunk) {
-        float* to = chunk == begin ? parts : chunk_parts;
-        if (count > kTileRows) {
+        float* to = chunk == begin ? parts : memory.chunk_parts;
+        if (count > kQueryRows) {
             const Seen seen = seen_by(queries, count, chunk);
-            const StagedPages staged{staged_keys, staged_keys + kChunkTokens * size, seen.first_page, size};
-            staged.fill(stored, seen.begin, seen.end, seen.high);
-            attend_rows<kTileRows>(queries, 0, count, rows, chunk, staged, size, scores, to);
+            const StagedPages staged{memory.staged_keys, memory.staged_values, seen.first_page, size};
+            staged.fill(stored, seen.begin, seen.end);
+            attend_rows<kQueryRows>(queries, 0, count, memory.rows, chunk, staged, size, memory.scores, to);
         } else {
-            attend_rows<kTileRows>(queries, 0, count, rows, chunk, stored, size, scores, to);
+            attend_rows<kQueryRows>(queries, 0, count, memory.rows, chunk, stored, size, memory.scores, to);
         }
         for (int i = 0; i < count && chunk > begin; ++i)
             merge(parts + i * part_floats(size), to + i * part_floats(size), size);
@@ -280,4 +295,22 @@ static void settle(const Query* queries, int count, float* parts, int stretches,
         const Floats inverse = splat(1.0f / part[size + 1]);
         for (int d = 0; d < size; d += 16) store(queries[i].out + d, multiply(load(part + d), inverse));
     }
+}
+
+static void store_key(const float* key, const KeyValues& kv, int page, int head, int slot) {
+    uint16_t* out = kv.keys(page, head) + 2 * slot;
+    for (int d = 0; d < kv.head_dim; d += 2, out += 2 * kPageTokens) {
+        out[0] = float_to_factor(key[d]);
+        out[1] = float_to_factor(key[d + 1]);
+    }
+}
+
+static void store_value(const float* value, int first, int count, const KeyValues& kv, int page, int head, int slot) {
+    uint16_t* out = kv.values(page, head) + 2 * first;
+    const size_t pair_stride = size_t(2) * kv.head_dim;
+    if (slot == 0)
+        for (int pair = 0; pair < kPageTokens / 2; ++pair)
+            __builtin_memset(out + pair * pair_stride, 0, size_t(2 * count) * sizeof(uint16_t));
+    out += slot / 2 * pair_stride + slot % 2;
+    for (int d = 0; d < count; ++d) out[2 * d] = float_to_factor(value[d]);
 }

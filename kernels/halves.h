@@ -49,4 +49,11 @@ TW_INLINE uint16_t float_to_bf16(float x) {
     return uint16_t((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
 
+// As attention's factor: what is less than 2^-50 becomes 0 (see attention.h).
+TW_INLINE uint16_t float_to_factor(float x) {
+    const uint32_t bits = float_to_bits(x), magnitude = bits & 0x7FFFFFFF;
+    const uint32_t rounded = magnitude > 0x7F800000 ? bits | 0x400000 : bits + 0x7FFF + (bits >> 16 & 1);
+    return magnitude < 0x26800000 ? 0 : uint16_t(rounded >> 16);
+}
+
 }  // namespace tokenworks

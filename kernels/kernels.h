@@ -34,7 +34,9 @@ struct Kernels {
     void (*activate)(Activation activation, float* gate, const float* up, int size);
     // Rotate the pairs (x[i], x[i + half]); cosine and sine have `half` entries.
     void (*rotate)(float* x, const float* cosine, const float* sine, int half);
-    void (*to_half)(const float* x, uint16_t* y, int size);
+    // One token's key, and `count` dimensions of its value from `first` on, into a page of its sequence.
+    void (*store_key)(const float* key, const KeyValues& kv, int page, int head, int slot);
+    void (*store_value)(const float* value, int first, int count, const KeyValues& kv, int page, int head, int slot);
     // Softmax attention of up to kQueryBlock queries of one KV head over the chunks [begin, end) of the sequence's tokens:
     // parts [count, part_floats(head_dim)]. `scratch` holds attention_scratch(head_dim) floats.
     void (*attend)(const Query* queries, int count, const KeyValues& kv, int kv_head, const int32_t* pages, int begin,

@@ -18,5 +18,5 @@ static bool supported() {
 namespace tokenworks {
 const Kernels kAvx512VnniKernels = {
     "avx512vnni",           avx512vnni::supported, avx512vnni::pack_panel, avx512vnni::product,       avx512vnni::rms_norm, avx512vnni::layer_norm, avx512vnni::add_to,
-    avx512vnni::quantise, avx512vnni::activate, avx512vnni::rotate, avx512vnni::to_half, avx512vnni::attend, avx512vnni::settle};
+    avx512vnni::quantise, avx512vnni::activate, avx512vnni::rotate, avx512vnni::store_key, avx512vnni::store_value, avx512vnni::attend, avx512vnni::settle};
 }

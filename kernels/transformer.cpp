@@ -188,12 +188,7 @@ void Transformer::project_key(const Run& run, int index, const Activations& in, 
             if (layer.key_bias) kernels_.add_to(key, layer.key_bias + head * size, size);
             finish_head(run, layer, layer.key_norm, first + i, key);
             const Slot slot = slot_of(run, first + i);
-            uint16_t* out = kv.keys(slot.page, head) + slot.offset;
-            uint16_t half[kPanelRows];
-            for (int d = 0; d < size; d += kPanelRows) {
-                kernels_.to_half(key + d, half, kPanelRows);
-                for (int j = 0; j < kPanelRows; ++j) out[size_t(d + j) * kPageTokens] = half[j];
-            }
+            kernels_.store_key(key, kv, slot.page, head, slot.offset);
         }
     }
 }
@@ -209,8 +204,7 @@ void Transformer::project_value(const Run& run, int index, const Activations& in
         for (int i = 0; i < count; ++i) {
             if (layer.value_bias) kernels_.add_to(block + i * kPanelRows, layer.value_bias + panel * kPanelRows, kPanelRows);
             const Slot slot = slot_of(run, first + i);
-            uint16_t* out = kv.values(slot.page, head) + size_t(slot.offset) * size + offset;
-            kernels_.to_half(block + i * kPanelRows, out, kPanelRows);
+            kernels_.store_value(block + i * kPanelRows, offset, kPanelRows, kv, slot.page, head, slot.offset);
         }
     }
 }
