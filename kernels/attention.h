@@ -19,8 +19,8 @@ constexpr int kChunkTokens = 256;
 constexpr int kQueryBlock = 192;  // most queries of one call: pages are read as floats once for all of them
 
 // KV pages of one layer, in bf16. One KV head's part of a page: keys [head_dim / 2][16 tokens][2], then values
-// [8][head_dim][2], so that the two places of a pair, dimensions or tokens, lie beside each other. Who stores the first
-// token of a page clears the values of those after it.
+// [8][head_dim][2], so that the two places of a pair, dimensions or tokens, lie beside each other. Values of tokens
+// that do not exist yet are 0: their weights are, and 0 times what might lie there need not be.
 struct KeyValues {
     uint16_t* base;      // of this layer
     size_t page_stride;  // in elements, all KV heads of one page

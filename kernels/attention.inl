@@ -305,12 +305,15 @@ static void store_key(const float* key, const KeyValues& kv, int page, int head,
     }
 }
 
-static void store_value(const float* value, int first, int count, const KeyValues& kv, int page, int head, int slot) {
+static void store_value(const float* value, int first, int count, const KeyValues& kv, int page, int head, int slot,
+                        bool clear_after) {
     uint16_t* out = kv.values(page, head) + 2 * first;
     const size_t pair_stride = size_t(2) * kv.head_dim;
-    if (slot == 0)
-        for (int pair = 0; pair < kPageTokens / 2; ++pair)
-            __builtin_memset(out + pair * pair_stride, 0, size_t(2 * count) * sizeof(uint16_t));
-    out += slot / 2 * pair_stride + slot % 2;
-    for (int d = 0; d < count; ++d) out[2 * d] = float_to_factor(value[d]);
+    uint16_t* own = out + slot / 2 * pair_stride + slot % 2;
+    for (int d = 0; d < count; ++d) own[2 * d] = float_to_factor(value[d]);
+    if (!clear_after) return;
+    if (slot % 2 == 0)
+        for (int d = 0; d < count; ++d) own[2 * d + 1] = 0;
+    for (int pair = slot / 2 + 1; pair < kPageTokens / 2; ++pair)
+        __builtin_memset(out + pair * pair_stride, 0, size_t(2 * count) * sizeof(uint16_t));
 }

@@ -32,11 +32,15 @@ struct Kernels {
     void (*quantise)(const float* x, int size, const Activations& out);
     // gate = activation(gate), times up unless that is null; `size` is a multiple of 16.
     void (*activate)(Activation activation, float* gate, const float* up, int size);
+    // The same for `rows` rows of one group, 32 floats apart, of which `size` count; quantised into the group of `out`.
+    void (*activate_group)(Activation activation, float* gate, const float* up, int rows, int size, const Activations& out);
     // Rotate the pairs (x[i], x[i + half]); cosine and sine have `half` entries.
     void (*rotate)(float* x, const float* cosine, const float* sine, int half);
-    // One token's key, and `count` dimensions of its value from `first` on, into a page of its sequence.
+    // One token's key, and `count` dimensions of its value from `first` on, into a page of its sequence. `clear_after`:
+    // the values of the page's later tokens become 0.
     void (*store_key)(const float* key, const KeyValues& kv, int page, int head, int slot);
-    void (*store_value)(const float* value, int first, int count, const KeyValues& kv, int page, int head, int slot);
+    void (*store_value)(const float* value, int first, int count, const KeyValues& kv, int page, int head, int slot,
+                        bool clear_after);
     // Softmax attention of up to kQueryBlock queries of one KV head over the chunks [begin, end) of the sequence's tokens:
     // parts [count, part_floats(head_dim)]. `scratch` holds attention_scratch(head_dim) floats.
     void (*attend)(const Query* queries, int count, const KeyValues& kv, int kv_head, const int32_t* pages, int begin,
@@ -50,6 +54,7 @@ extern const Kernels kPortableKernels;
 #if defined(__x86_64__)
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512VnniKernels;
+extern const Kernels kAmxKernels;
 #elif defined(__aarch64__)
 extern const Kernels kNeonI8mmKernels;
 extern const Kernels kNeonKernels;

@@ -89,11 +89,15 @@ TW_INLINE float sum_lanes(Floats v) {
 TW_INLINE float max_lanes(Floats v) {
     return vmaxvq_f32(vmaxq_f32(vmaxq_f32(v.part[0], v.part[2]), vmaxq_f32(v.part[1], v.part[3])));
 }
-TW_INLINE int32_t store_bytes(int8_t* p, Ints v) {
+TW_INLINE void store_bytes(int8_t* p, Ints v) {
     const int16x8_t low = vcombine_s16(vmovn_s32(v.part[0]), vmovn_s32(v.part[1]));
     const int16x8_t high = vcombine_s16(vmovn_s32(v.part[2]), vmovn_s32(v.part[3]));
     vst1q_s8(p, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
-    return vaddvq_s32(vaddq_s32(vaddq_s32(v.part[0], v.part[1]), vaddq_s32(v.part[2], v.part[3])));
+}
+TW_INLINE int32_t sum_of(Ints a, Ints b) {
+    int32x4_t sum = vaddq_s32(a.part[0], b.part[0]);
+    for (int i = 1; i < 4; ++i) sum = vaddq_s32(sum, vaddq_s32(a.part[i], b.part[i]));
+    return vaddvq_s32(sum);
 }
 
 #undef TW_PARTS

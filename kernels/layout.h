@@ -16,6 +16,7 @@ namespace tokenworks {
 
 constexpr int kPanelRows = 16;
 constexpr int kGroup = 32;
+constexpr int kTileRows = 16;  // of activations
 constexpr int kPageTokens = 16;
 
 constexpr int kQ4Nibbles = 256, kQ4GroupBytes = kQ4Nibbles + 64;
@@ -33,31 +34,38 @@ struct Matrix {  // [rows, inputs]; rows are padded with zeros to whole panels
     const uint8_t* panel(int index) const { return data + panel_bytes * size_t(index); }
 };
 
-// Rows of activations as a product's input: int8 in groups of 32 for q4 and q8, float for bf16.
+// Rows of activations as a product's input: int8 in groups of 32 for q4 and q8, float for bf16. The groups lie in *tiles*
+// of up to 16 rows: the first group of every row, then the second of every row, so that a product of many rows reads
+// them as one piece. Fewer rows are one lower tile. Buffers end with room for kTileRows more groups.
 struct Activations {
-    int8_t* values;       // [rows, 32 * groups], symmetric, within ±127
-    float* scale;         // [rows, groups]
-    int32_t* sum;         // [rows, groups]: sum of the group's int8 values
-    float* scaled_sum;    // [rows, groups]: scale * sum
-    float* floats;        // [rows, stride]
+    int8_t* values;     // [tiles, groups, tile_rows, 32], symmetric, within ±127
+    float* scale;       // [tiles, groups, tile_rows]
+    int32_t* sum;       // [tiles, groups, tile_rows]: sum of the group's int8 values
+    float* scaled_sum;  // [tiles, groups, tile_rows]: scale * sum
+    float* floats;      // [rows, stride]
     int groups;
     size_t stride;
+    int tile_rows;
+    int first = 0;  // where in those tiles row 0 is
 
+    // Place of a row's group in scale, sum and scaled_sum; that of the next group is tile_rows further.
+    size_t cell(int row, int group) const {
+        const int place = first + row;
+        return (size_t(place / tile_rows) * groups + group) * tile_rows + place % tile_rows;
+    }
     Activations from_row(int row) const {
         Activations view = *this;
-        view.values += size_t(row) * groups * kGroup;
-        view.scale += size_t(row) * groups;
-        view.sum += size_t(row) * groups;
-        view.scaled_sum += size_t(row) * groups;
         view.floats += size_t(row) * stride;
+        view.first += row;
         return view;
     }
-    Activations from_group(int group) const {  // of the first row
+    Activations from_group(int group) const {
         Activations view = *this;
-        view.values += size_t(group) * kGroup;
-        view.scale += group;
-        view.sum += group;
-        view.scaled_sum += group;
+        const size_t cells = size_t(group) * tile_rows;
+        view.values += cells * kGroup;
+        view.scale += cells;
+        view.sum += cells;
+        view.scaled_sum += cells;
         return view;
     }
 };

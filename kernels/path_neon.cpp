@@ -14,5 +14,5 @@ static bool supported() { return arm::has_dot_products(); }
 
 namespace tokenworks {
 const Kernels kNeonKernels = {"neon",          neon::supported, neon::pack_panel, neon::product, neon::rms_norm, neon::layer_norm, neon::add_to, neon::quantise,
-                              neon::activate, neon::rotate,    neon::store_key, neon::store_value, neon::attend, neon::settle};
+                              neon::activate, neon::activate_group, neon::rotate,    neon::store_key, neon::store_value, neon::attend, neon::settle};
 }

@@ -12,13 +12,14 @@ TW_INLINE void panel_tile(const uint8_t* w, const Activations& in, int row, Floa
     constexpr int group_bytes = format == Format::q4 ? kQ4GroupBytes : kQ8GroupBytes;
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) total[r] = splat(0.0f);
-    for (int g = 0; g < in.groups; ++g, w += group_bytes) {
+    size_t cell = in.cell(row, 0);  // the rows are of one tile
+    for (int g = 0; g < in.groups; ++g, w += group_bytes, cell += size_t(in.tile_rows)) {
         const int8_t* values[Rows];
         int32_t sums[Rows];
 #pragma GCC unroll 8
         for (int r = 0; r < Rows; ++r) {
-            values[r] = in.values + (size_t(row + r) * in.groups + g) * kGroup;
-            sums[r] = in.sum[size_t(row + r) * in.groups + g];
+            values[r] = in.values + (cell + r) * kGroup;
+            sums[r] = in.sum[cell + r];
         }
         Ints dots[Rows];
         if constexpr (format == Format::q4)
@@ -27,15 +28,13 @@ TW_INLINE void panel_tile(const uint8_t* w, const Activations& in, int row, Floa
             dot_q8<Rows>(w, values, sums, dots);
         const Floats scale = load_half((const uint16_t*)(w + code_bytes));
 #pragma GCC unroll 8
-        for (int r = 0; r < Rows; ++r) {
-            const size_t at = size_t(row + r) * in.groups + g;
-            total[r] = fused(multiply(scale, splat(in.scale[at])), to_floats(dots[r]), total[r]);
-        }
+        for (int r = 0; r < Rows; ++r)
+            total[r] = fused(multiply(scale, splat(in.scale[cell + r])), to_floats(dots[r]), total[r]);
         if constexpr (format == Format::q4) {
             const Floats least = load_half((const uint16_t*)(w + code_bytes + 32));
 #pragma GCC unroll 8
             for (int r = 0; r < Rows; ++r)
-                total[r] = fused(least, splat(in.scaled_sum[size_t(row + r) * in.groups + g]), total[r]);
+                total[r] = fused(least, splat(in.scaled_sum[cell + r]), total[r]);
         }
     }
 }

@@ -19,7 +19,8 @@ struct ActivationBuffer {
 
     Activations reserve(int rows, int size, int stride) {
         const int groups = (size + kGroup - 1) / kGroup;
-        const size_t cells = size_t(rows) * groups;
+        const int tile_rows = std::min(rows, kTileRows), tiles = (rows + tile_rows - 1) / tile_rows;
+        const size_t cells = size_t(tiles) * groups * tile_rows + kTileRows;
         if (values.size() < cells * kGroup) {
             values.resize(cells * kGroup);
             scale.resize(cells);
@@ -27,7 +28,7 @@ struct ActivationBuffer {
             sum.resize(cells);
         }
         if (floats.size() < size_t(rows) * stride) floats.resize(size_t(rows) * stride);
-        return {values.data(), scale.data(), sum.data(), scaled_sum.data(), floats.data(), groups, size_t(stride)};
+        return {values.data(), scale.data(), sum.data(), scaled_sum.data(), floats.data(), groups, size_t(stride), tile_rows};
     }
 };
 
@@ -61,14 +62,23 @@ struct Transformer::Scratch {
     std::vector<LayerAttention> attentions;  // one for each window that a layer has
 };
 
+constexpr int kRowBlock = 64;   // rows that a task takes at once
+
 constexpr int kOperations = 8;  // cursors per layer
 
-// What one thread reads as inputs of products, and which rows of it that thread prepares: every `step`-th from
+// What one thread reads as inputs of products, and which rows of it that thread prepares: every `step`-th piece from
 // `first`. Prepared together, the buffers are everybody's and a barrier follows; alone, they are its own.
 struct Transformer::Inputs {
     Activations normalised, attention;
     float* x;  // the residual: everybody's, or a copy of its own where it changes outside of products
     int first, step;
+    int piece;  // rows; whole tiles where there are enough, so that threads do not write to the same cache lines
+
+    template <typename Work>
+    void each_row(int rows, Work work) const {
+        for (int begin = first * piece; begin < rows; begin += step * piece)
+            for (int row = begin; row < std::min(rows, begin + piece); ++row) work(row);
+    }
 };
 
 struct Angles {
@@ -101,15 +111,21 @@ struct Transformer::Run {
     // Items to take at once: few enough takes to be cheap, small enough pieces to balance.
     int chunk(int total) const { return std::max(1, total / (threads * 8)); }
 
+    // Calls work(rows, begin, end) for pieces of `items` times `rows` until none is left. Rows come in blocks, and all
+    // pieces of one block before the next: what its products read and write stays in a core's cache.
     template <typename Work>
-    void share(Cursor& cursor, int total, int chunk, Work work) const {
-        for (int begin; (begin = cursor.next.fetch_add(chunk, std::memory_order_relaxed)) < total;)
-            work(begin, std::min(total, begin + chunk));
+    void share(Cursor& cursor, int rows, int items, int chunk, Work work) const {
+        const int pieces = (items + chunk - 1) / chunk, blocks = (rows + kRowBlock - 1) / kRowBlock;
+        for (int piece; (piece = cursor.next.fetch_add(1, std::memory_order_relaxed)) < pieces * blocks;) {
+            const int first = piece / pieces * kRowBlock, begin = piece % pieces * chunk;
+            work(Rows{first, std::min(kRowBlock, rows - first)}, begin, std::min(items, begin + chunk));
+        }
     }
 };
 
 struct Transformer::Slot {
     int page, offset;
+    bool last_of_new_page;  // the last token so far of a page that this forward begins
 };
 
 }  // namespace tokenworks

@@ -119,10 +119,12 @@ TW_INLINE float max_lanes(Floats v) {
     return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
 }
 // 16 int32 within ±127 to int8; returns their sum.
-TW_INLINE int32_t store_bytes(int8_t* p, Ints v) {
+TW_INLINE void store_bytes(int8_t* p, Ints v) {
     __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(v.low, v.high), 0xD8);
     _mm_storeu_si128((__m128i*)p, _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
-    __m256i s = _mm256_add_epi32(v.low, v.high);
+}
+TW_INLINE int32_t sum_of(Ints a, Ints b) {
+    const __m256i s = _mm256_add_epi32(_mm256_add_epi32(a.low, a.high), _mm256_add_epi32(b.low, b.high));
     __m128i t = _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
     t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0x4E));
     return _mm_cvtsi128_si32(_mm_add_epi32(t, _mm_shuffle_epi32(t, 0xB1)));

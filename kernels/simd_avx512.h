@@ -77,10 +77,8 @@ TW_INLINE float max_lanes(Floats v) {
     b = _mm_max_ps(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
 }
-TW_INLINE int32_t store_bytes(int8_t* p, Ints v) {
-    _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(v));
-    return _mm512_reduce_add_epi32(v);
-}
+TW_INLINE void store_bytes(int8_t* p, Ints v) { _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(v)); }
+TW_INLINE int32_t sum_of(Ints a, Ints b) { return _mm512_reduce_add_epi32(_mm512_add_epi32(a, b)); }
 TW_INLINE Ints splat4(const int8_t* p) {
     int32_t bytes;
     __builtin_memcpy(&bytes, p, 4);

@@ -56,9 +56,12 @@ TW_INLINE float max_lanes(Floats v) {
     for (int i = 1; i < 16; ++i) v.lane[0] = v.lane[i] > v.lane[0] ? v.lane[i] : v.lane[0];
     return v.lane[0];
 }
-TW_INLINE int32_t store_bytes(int8_t* p, Ints v) {
+TW_INLINE void store_bytes(int8_t* p, Ints v) {
+    for (int i = 0; i < 16; ++i) p[i] = int8_t(v.lane[i]);
+}
+TW_INLINE int32_t sum_of(Ints a, Ints b) {
     int32_t sum = 0;
-    for (int i = 0; i < 16; ++i) sum += p[i] = int8_t(v.lane[i]);
+    for (int i = 0; i < 16; ++i) sum += a.lane[i] + b.lane[i];
     return sum;
 }
 

@@ -53,6 +53,10 @@ struct SpanView {
     const int32_t* pages;
 };
 
+struct Rows {  // of a batch
+    int first, count;
+};
+
 class Transformer {
 public:
     Transformer(const Kernels& kernels, int threads, Shape shape);
@@ -100,13 +104,13 @@ private:
     void absorb(const Run& run, const Inputs& in, const NormWeights& weights, const float* bias) const;
     void quantise_attention(const Run& run, const Inputs& in) const;
     void finish_head(const Run& run, const Layer& layer, const float* norm, int row, float* x) const;
-    void project_query(const Run& run, const Layer& layer, const Activations& in, int head) const;
-    void project_key(const Run& run, int layer, const Activations& in, int head, int thread) const;
-    void project_value(const Run& run, int layer, const Activations& in, int panel, int thread) const;
+    void project_query(const Run& run, const Layer& layer, const Activations& in, Rows rows, int head) const;
+    void project_key(const Run& run, int layer, const Activations& in, Rows rows, int head, int thread) const;
+    void project_value(const Run& run, int layer, const Activations& in, Rows rows, int panel, int thread) const;
     void plan_attention(Run& run) const;
     int attention_tasks(const Run& run, int layer) const;
     void attend(const Run& run, int layer, int task, int thread) const;
-    void feed_forward(const Run& run, const Layer& layer, const Activations& in, int task, int thread) const;
+    void feed_forward(const Run& run, const Layer& layer, const Activations& in, Rows rows, int pair, int thread) const;
     void add_product(const Run& run, const Matrix& matrix, const Activations& in, Cursor& cursor) const;
     KeyValues key_values(int layer) const;
     // Whether a branch's result is worked on before it joins the residual.

@@ -58,7 +58,8 @@ struct Cache {
             const Kernels& by = *paths[size_t(t) % paths.size()];
             by.store_key(keys.back().data(), kv, table[size_t(t / kPageTokens)], 0, t % kPageTokens);
             for (int d = 0; d < size; d += kPanelRows)
-                by.store_value(values.back().data() + d, d, kPanelRows, kv, table[size_t(t / kPageTokens)], 0, t % kPageTokens);
+                by.store_value(values.back().data() + d, d, kPanelRows, kv, table[size_t(t / kPageTokens)], 0, t % kPageTokens,
+                               t + 1 == tokens);
         }
     }
 };

@@ -63,11 +63,12 @@ struct Rows {  // activations with their own memory
 
     Rows(int rows, int size, std::vector<float> x) : floats(std::move(x)) {
         const int groups = (size + kGroup - 1) / kGroup;
-        values.resize(size_t(rows) * groups * kGroup);
-        scale.resize(size_t(rows) * groups);
+        const int tile_rows = std::min(rows, kTileRows), tiles = (rows + tile_rows - 1) / tile_rows;
+        scale.resize(size_t(tiles) * groups * tile_rows + kTileRows);
+        values.resize(scale.size() * kGroup);
         scaled_sum.resize(scale.size());
         sum.resize(scale.size());
-        view = {values.data(), scale.data(), sum.data(), scaled_sum.data(), floats.data(), groups, size_t(size)};
+        view = {values.data(), scale.data(), sum.data(), scaled_sum.data(), floats.data(), groups, size_t(size), tile_rows};
     }
 };
 
@@ -106,10 +107,11 @@ void check_product(const std::vector<const Kernels*>& paths, Team& team, Source 
         for (int row = 0; row < rows; ++row)
             paths[0]->quantise(in.floats.data() + size_t(row) * inputs, inputs, in.view.from_row(row));
     if (integers && rows > 1) {  // the largest sums that can occur
-        for (int i = 0; i < inputs; ++i) in.values[size_t(i)] = 127;
+        for (int i = 0; i < inputs; ++i) in.values[in.view.cell(0, i / kGroup) * kGroup + i % kGroup] = 127;
         for (int g = 0; g < in.view.groups; ++g) {
-            in.sum[size_t(g)] = 127 * kGroup;
-            in.scaled_sum[size_t(g)] = in.scale[size_t(g)] * 127 * kGroup;
+            const size_t cell = in.view.cell(0, g);
+            in.sum[cell] = 127 * kGroup;
+            in.scaled_sum[cell] = in.scale[cell] * 127 * kGroup;
         }
     }
     const size_t stride = size_t(matrix.panels()) * kPanelRows;
@@ -119,9 +121,9 @@ void check_product(const std::vector<const Kernels*>& paths, Team& team, Source 
         decode_row(source, raw.data() + row_bytes(source, inputs) * size_t(n), inputs, weights.data());
         for (int row = 0; row < rows; ++row)
             for (int i = 0; i < inputs; ++i) {
-                const size_t at = size_t(row) * inputs + i;
-                const double x = integers ? double(in.scale[size_t(row) * in.view.groups + i / kGroup]) * in.values[at]
-                                          : double(in.floats[at]);
+                const size_t cell = integers ? in.view.cell(row, i / kGroup) : 0;
+                const double x = integers ? double(in.scale[cell]) * in.values[cell * kGroup + i % kGroup]
+                                          : double(in.floats[size_t(row) * inputs + i]);
                 want[size_t(row) * stride + n] += weights[size_t(i)] * x;
             }
     }
@@ -225,7 +227,7 @@ void check_rows(const std::vector<const Kernels*>& paths, int size) {
             Rows row(1, size, x);
             path->quantise(x.data(), size, row.view);
             for (int i = 0; i < size; ++i) {
-                const float step = row.scale[size_t(i / kGroup)];
+                const float step = row.scale[row.view.cell(0, i / kGroup)];
                 expect(std::fabs(row.values[size_t(i)] * step - x[size_t(i)]) <= 0.5001f * step, "quantise" + where);
             }
             codes.push_back(row.values);
@@ -254,6 +256,7 @@ int main() {
     paths.push_back(&kAvx512VnniKernels);
 #else
     if (kAvx512VnniKernels.supported()) paths.push_back(&kAvx512VnniKernels);
+    if (kAmxKernels.supported()) paths.push_back(&kAmxKernels);
 #endif
 #elif defined(__aarch64__)
     if (kNeonI8mmKernels.supported()) paths.push_back(&kNeonI8mmKernels);
@@ -269,7 +272,7 @@ int main() {
     for (Source source : {Source::q4_0, Source::q4_1, Source::q8_0, Source::f32})
         for (int outputs : {1, 16, 40})
             for (int inputs : {32, 96, 576})
-                for (int rows : {1, 2, 3, 4, 5, 7, 8, 9, 12, 19}) check_product(paths, team, source, outputs, inputs, rows);
+                for (int rows : {1, 2, 3, 4, 5, 7, 8, 9, 12, 19, 33, 40}) check_product(paths, team, source, outputs, inputs, rows);
     for (int inputs : {1, 7, 50}) check_product(paths, team, Source::f32, 20, inputs, 5);
     for (int size : {1, 8, 16, 32, 48, 64, 576, 601}) check_rows(paths, size);
     std::printf("digest %016llx, %d checks on", static_cast<unsigned long long>(digest), checks);

@@ -46,7 +46,11 @@ class Variant:
 
 
 NATIVE_PATHS = {
-    "x86_64": {"path_avx2.cpp": AVX2, "path_avx512vnni.cpp": AVX512},
+    "x86_64": {
+        "path_avx2.cpp": AVX2,
+        "path_avx512vnni.cpp": AVX512,
+        "product_amx.cpp": AVX512,
+    },
     "aarch64": ARM_PATHS,
 }
 NATIVE, AVX512_EMULATED, ARM_EMULATED = "this processor", "AVX-512 emulated", "Arm emulated"

@@ -7,7 +7,7 @@ import msgspec
 from tokenworks.errors import ConfigError
 
 ExecutorName = Literal["auto", "native", "reference"]
-IsaName = Literal["auto", "avx512vnni", "avx2", "neon-i8mm", "neon", "portable"]
+IsaName = Literal["auto", "amx", "avx512vnni", "avx2", "neon-i8mm", "neon", "portable"]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Threads = Annotated[int, msgspec.Meta(ge=0, le=1024)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
