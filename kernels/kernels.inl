@@ -149,7 +149,3 @@ static void rotate(float* x, const float* cosine, const float* sine, int half) {
         x[half + i] = b * cosine[i] + a * sine[i];
     }
 }
-
-static void to_half(const float* x, uint16_t* y, int size) {
-    for (int i = 0; i < size; i += 16) store_half(y + i, load(x + i));
-}

@@ -91,24 +91,4 @@ struct Activations {
     }
 };
 
-// One KV page of one layer and one KV head: keys transposed [head_dim][16], then values [16][head_dim], fp16.
-struct KeyValues {
-    uint16_t* base;      // of this layer
-    size_t page_stride;  // in fp16 elements, all KV heads of one page
-    int head_dim;
-
-    size_t head_stride() const { return size_t(2) * kPageTokens * head_dim; }
-    uint16_t* keys(int page, int head) const {
-        return base + page_stride * size_t(page) + head_stride() * size_t(head);
-    }
-    uint16_t* values(int page, int head) const { return keys(page, head) + size_t(kPageTokens) * head_dim; }
-};
-
-// One query vector to attend with: `head_dim` floats (already scaled) that see tokens first…last.
-struct Query {
-    const float* query;
-    float* out;
-    int first, last;
-};
-
 }  // namespace tokenworks

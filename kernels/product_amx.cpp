@@ -170,9 +170,10 @@ long ask_for_tiles() {  // Linux wants it before a process's first use (Document
 
 bool can_use_tiles() {
     unsigned a, b, c, features;
-    if (!kAvx512VnniKernels.supported() || !__get_cpuid_count(7, 0, &a, &b, &c, &features)) return false;
-    constexpr unsigned kTiles = 1u << 24, kInt8 = 1u << 25;
-    return (features & kTiles) && (features & kInt8) && ask_for_tiles() == 0;
+    if (!kAvx512VnniKernels.supported() || !__builtin_cpu_supports("avx512bf16")) return false;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &features)) return false;
+    constexpr unsigned kBf16 = 1u << 22, kTiles = 1u << 24, kInt8 = 1u << 25, kAll = kBf16 | kTiles | kInt8;
+    return (features & kAll) == kAll && ask_for_tiles() == 0;
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 
 namespace tokenworks::amx {
 
-// Whether the processor has int8 tiles and the system lets this process use them; asks the system the first time.
+// Whether the processor has tiles of int8 and bf16 and the system lets this process use them; asks the system the first time.
 bool supported();
 
 void product(const Matrix& m, int begin, int end, const Activations& in, int rows, float* out, size_t stride,

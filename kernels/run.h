@@ -4,6 +4,7 @@
 #include <atomic>
 #include <vector>
 
+#include "attention_plan.h"
 #include "layout.h"
 #include "team.h"
 #include "transformer.h"
@@ -45,12 +46,34 @@ struct Forms {
     }
 };
 
+// One forward's attention in all layers with the same window.
+struct LayerAttention {
+    int window;
+    AttentionPlan plan{};
+    std::vector<float> parts{};                    // by KV head, block, chunk and query
+    std::vector<std::atomic<int>> chunks_done{};  // by KV head and block
+
+    void prepare(AttentionPlan next, int kv_heads) {
+        plan = std::move(next);
+        if (!plan.split) return;
+        if (parts.size() < plan.part_floats * size_t(kv_heads)) parts.resize(plan.part_floats * size_t(kv_heads));
+        const size_t counters = plan.blocks.size() * size_t(kv_heads);
+        if (chunks_done.size() < counters) chunks_done = std::vector<std::atomic<int>>(counters);
+    }
+};
+
+// The first whole cache line of a buffer, so that no vector lies across two.
+inline float* aligned(std::vector<float>& buffer) {
+    return reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(buffer.data()) + 63) & ~uintptr_t(63));
+}
+
 struct Transformer::Scratch {
     std::vector<Cursor> cursors;
     ActivationBuffer normalised, attention, feed_forward;
     std::vector<ActivationBuffer> own_normalised, own_attention, own_feed_forward;
-    std::vector<std::vector<float>> own_x, block, scores;
+    std::vector<std::vector<float>> own_x, block, attention_scratch;
     std::vector<float> x, branch, query, cosine, sine, window_cosine, window_sine, chosen;
+    std::vector<LayerAttention> attentions;  // one for each window that a layer has
 };
 
 constexpr int kOperations = 8;  // cursors per layer
@@ -87,7 +110,6 @@ struct Transformer::Run {
     bool encode;
     float* out;
     std::vector<int> span_of_row;
-    std::vector<int> attention_begin;  // first attention task of each span, then their total
     float *x, *branch, *query, *chosen;
     Angles angles, window_angles;  // [rows, pairs]
     std::vector<Inputs> inputs;  // by thread
@@ -124,6 +146,7 @@ struct Transformer::Run {
 
 struct Transformer::Slot {
     int page, offset;
+    bool last_of_new_page;  // the last token so far of a page that this forward begins
 };
 
 }  // namespace tokenworks

@@ -28,7 +28,10 @@ bool quantised_in_place(const Matrix& down) { return Forms(down).groups; }
 Transformer::Slot Transformer::slot_of(const Run& run, int row) {
     const SpanView& span = run.spans[size_t(run.span_of_row[size_t(row)])];
     const int position = run.position(row);
-    return {span.pages[position / kPageTokens], position % kPageTokens};
+    const int offset = position % kPageTokens;
+    // Later tokens of the page, if any come, are written by later forwards: until then nothing may be there.
+    const bool begun_here = position - offset >= span.start, last = row + 1 == span.row + span.length;
+    return {span.pages[position / kPageTokens], offset, begun_here && last};
 }
 
 Transformer::Transformer(const Kernels& kernels, int threads, Shape shape)
@@ -44,6 +47,12 @@ Transformer::Transformer(const Kernels& kernels, int threads, Shape shape)
     if (2 * shape_.pairs() > shape_.head_dim) throw std::invalid_argument("more rotated dimensions than head_dim");
     if (!shape_.windows.empty())
         for (size_t i = 0; i < layers_.size(); ++i) layers_[i].window = shape_.windows.at(i);
+    for (Layer& layer : layers_) {
+        auto& known = scratch_->attentions;
+        const auto same = [&](const LayerAttention& attention) { return attention.window == layer.window; };
+        layer.attention = size_t(std::find_if(known.begin(), known.end(), same) - known.begin());
+        if (layer.attention == known.size()) known.push_back({layer.window});
+    }
     if (shape_.window_frequencies.empty()) shape_.window_frequencies = shape_.inverse_frequencies;
     scratch_->cursors = std::vector<Cursor>(size_t(shape_.layers + 1) * kOperations * size_t(threads));
     scratch_->own_normalised.resize(size_t(threads));
@@ -51,7 +60,7 @@ Transformer::Transformer(const Kernels& kernels, int threads, Shape shape)
     scratch_->own_feed_forward.resize(size_t(threads));
     scratch_->own_x.resize(size_t(threads));
     scratch_->block.resize(size_t(threads));
-    scratch_->scores.resize(size_t(threads));
+    scratch_->attention_scratch.resize(size_t(threads));
 }
 
 Transformer::~Transformer() {
@@ -188,12 +197,7 @@ void Transformer::project_key(const Run& run, int index, const Activations& in, 
         if (layer.key_bias) kernels_.add_to(key, layer.key_bias + head * size, size);
         finish_head(run, layer, layer.key_norm, rows.first + i, key);
         const Slot slot = slot_of(run, rows.first + i);
-        uint16_t* out = kv.keys(slot.page, head) + slot.offset;
-        uint16_t half[kPanelRows];
-        for (int d = 0; d < size; d += kPanelRows) {
-            kernels_.to_half(key + d, half, kPanelRows);
-            for (int j = 0; j < kPanelRows; ++j) out[size_t(d + j) * kPageTokens] = half[j];
-        }
+        kernels_.store_key(key, kv, slot.page, head, slot.offset);
     }
 }
 
@@ -206,31 +210,9 @@ void Transformer::project_value(const Run& run, int index, const Activations& in
     for (int i = 0; i < rows.count; ++i) {
         if (layer.value_bias) kernels_.add_to(block + i * kPanelRows, layer.value_bias + panel * kPanelRows, kPanelRows);
         const Slot slot = slot_of(run, rows.first + i);
-        uint16_t* out = kv.values(slot.page, head) + size_t(slot.offset) * size + offset;
-        kernels_.to_half(block + i * kPanelRows, out, kPanelRows);
+        kernels_.store_value(block + i * kPanelRows, offset, kPanelRows, kv, slot.page, head, slot.offset,
+                             slot.last_of_new_page);
     }
-}
-
-// A task is up to kQueryTile (row, query head) pairs of one span and KV head.
-void Transformer::attend(const Run& run, int index, int task, int thread) const {
-    const auto& begins = run.attention_begin;
-    const size_t of_span = size_t(std::upper_bound(begins.begin(), begins.end(), task) - begins.begin()) - 1;
-    const SpanView& span = run.spans[of_span];
-    const int group = shape_.heads / shape_.kv_heads, size = shape_.head_dim;
-    const int tiles = (span.length * group + kQueryTile - 1) / kQueryTile;
-    const int local = task - begins[of_span], kv_head = local / tiles, first = local % tiles * kQueryTile;
-    const int count = std::min(kQueryTile, span.length * group - first);
-
-    Query queries[kQueryTile];
-    for (int i = 0; i < count; ++i) {
-        const int row = (first + i) / group, head = kv_head * group + (first + i) % group;
-        const size_t at = (size_t(span.row + row) * shape_.heads + head) * size;
-        const int position = span.start + row, window = layers_[size_t(index)].window;
-        queries[i] = {run.query + at, run.inputs[0].attention.floats + at,
-                      window > 0 ? std::max(0, position + 1 - window) : 0,
-                      shape_.causal ? position : span.start + span.length - 1};
-    }
-    kernels_.attend(queries, count, key_values(index), kv_head, span.pages, run.scratch.scores[size_t(thread)].data());
 }
 
 // Two panels of gate and up, which are 32 features: activated and quantised in place.
@@ -283,7 +265,7 @@ void Transformer::layer(const Run& run, int index, int thread) const {
             project_value(run, index, in.normalised, rows, task - values, thread);
     });
     team_.barrier();
-    run.share(thread, run.cursors(index, 1), 1, run.attention_begin.back(), 1,
+    run.share(thread, run.cursors(index, 1), 1, attention_tasks(run, index), 1,
               [&](Rows, int task, int) { attend(run, index, task, thread); });
     team_.barrier();
     quantise_rows(run, layer.output, shape_.queries(), in.attention, in);
@@ -348,7 +330,7 @@ void Transformer::forward(const int32_t* tokens, int rows, const std::vector<Spa
         return buffer.data();
     };
     const size_t residual = size_t(rows) * hidden_stride_;
-    Run run{tokens, rows, spans, wanted_rows, wanted, encode, out, {}, {0},
+    Run run{tokens, rows, spans, wanted_rows, wanted, encode, out, {},
             floats(scratch.x, residual),
             branches() ? floats(scratch.branch, residual) : nullptr,
             floats(scratch.query, size_t(rows) * queries),
@@ -357,14 +339,8 @@ void Transformer::forward(const int32_t* tokens, int rows, const std::vector<Spa
             {floats(scratch.window_cosine, turns), floats(scratch.window_sine, turns)},
             {}, rows >= kTogetherFrom, crew_.threads(), scratch};
 
-    int most_tokens = 0;
-    for (size_t s = 0; s < spans.size(); ++s) {
-        const int pairs_of_span = spans[s].length * (shape_.heads / shape_.kv_heads);
-        const int tiles = (pairs_of_span + kQueryTile - 1) / kQueryTile;
-        run.attention_begin.push_back(run.attention_begin.back() + tiles * shape_.kv_heads);
-        run.span_of_row.insert(run.span_of_row.end(), size_t(spans[s].length), int(s));
-        most_tokens = std::max(most_tokens, spans[s].start + spans[s].length);
-    }
+    for (size_t s = 0; s < spans.size(); ++s) run.span_of_row.insert(run.span_of_row.end(), size_t(spans[s].length), int(s));
+    plan_attention(run);
     const bool wide = kernels_.widen != nullptr;
     const int inner = round_up(shape_.feed_forward, kGroup);
     const Activations normalised = scratch.normalised.reserve(rows, shape_.hidden, hidden_stride_, wide);
@@ -379,7 +355,6 @@ void Transformer::forward(const int32_t* tokens, int rows, const std::vector<Spa
     };
     for (int thread = 0; thread < run.threads; ++thread) {
         const size_t at = size_t(thread);
-        floats(scratch.scores[at], size_t(kQueryTile) * round_up(most_tokens, kPageTokens));
         floats(scratch.block[at], size_t(kRowBlock) * std::max(2 * kGroup, shape_.head_dim));
         if (run.together) {
             run.inputs.push_back({normalised, attention, feed_forward, run.x, thread, run.threads});

@@ -44,6 +44,7 @@ struct Layer {
     const float *gate_bias = nullptr, *up_bias = nullptr, *down_bias = nullptr;
     const float *query_norm = nullptr, *key_norm = nullptr;
     int window = 0;
+    size_t attention = 0;  // which of the forward's attentions is this layer's
 };
 
 // One sequence's rows in a batch; see executors/base.py.
@@ -109,6 +110,8 @@ private:
     void project_query(const Run& run, const Layer& layer, const Activations& in, Rows rows, int head) const;
     void project_key(const Run& run, int layer, const Activations& in, Rows rows, int head, int thread) const;
     void project_value(const Run& run, int layer, const Activations& in, Rows rows, int panel, int thread) const;
+    void plan_attention(Run& run) const;
+    int attention_tasks(const Run& run, int layer) const;
     void attend(const Run& run, int layer, int task, int thread) const;
     void feed_forward(const Run& run, const Layer& layer, const Activations& in, Rows rows, int pair, int thread) const;
     void add_product(const Run& run, const Matrix& matrix, const Activations& in, int thread, Cursor* cursors) const;
