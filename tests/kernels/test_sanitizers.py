@@ -1,13 +1,12 @@
 """The C++ under GCC's sanitizers: no thread meets another's memory unordered, nothing is read or
 written beyond its bounds, and nothing is left to the compiler's mood.
 
-`make soak AREA=kernels` runs every path with all accesses watched and with up to eight threads; in
-`make test` the portable path alone is watched for races: the others are the same code on other lanes.
+`make soak AREA=kernels` watches every path's accesses for races, with up to eight threads; `make
+test` the portable path's alone: the others are the same code on other lanes.
 """
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -60,12 +59,12 @@ def test_no_path_leaves_its_bounds_or_defined_behaviour(program: str, within_bou
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Whole models whose threads' accesses are watched."""
     folder = tmp_path_factory.mktemp("races")
     plain = None if SOAK else ("-O1",)
     build_programs(folder, NATIVE_PATHS, programs=[FORWARD], flags=RACES, plain_flags=plain)
-    yield folder / FORWARD
+    return folder / FORWARD
 
 
 def test_threads_of_a_forward_do_not_race(watched: Path) -> None:
