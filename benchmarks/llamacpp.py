@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +17,16 @@ SOURCE = PEERS / f"llama_cpp_python-{VERSION}"
 LLAMA_CPP = SOURCE / "vendor" / "llama.cpp"
 BIN = LLAMA_CPP / "build" / "bin"
 AVX2_BIN = LLAMA_CPP / "build-avx2" / "bin"
+NO_AMX_BIN = LLAMA_CPP / "build-no-amx" / "bin"
+"""A second CPU library only. With AMX a weight is packed for it alone, whatever the batch."""
 VENV_PYTHON = PEERS / "venv" / "bin" / "python"
 TOOLS = ("llama-bench", "llama-batched-bench", "llama-quantize")
+CPU_LIBRARY = "libggml-cpu.so.0"
 NATIVE = ("-DGGML_NATIVE=ON",)
+NO_AMX = tuple(f"-DCMAKE_{language}_FLAGS=-mno-amx-int8" for language in ("C", "CXX"))
+TILES = LLAMA_CPP / "ggml" / "src" / "ggml-cpu" / "amx" / "mmq.cpp"
+LOAD_TILES = "    _tile_loadconfig(&tc);\n"
+KEEP_STORES = '    asm volatile("" : : "r"(&tc) : "memory");\n'
 AVX2 = (
     "-DGGML_NATIVE=OFF",
     *(f"-DGGML_{extension}=ON" for extension in ("SSE42", "AVX", "AVX2", "BMI2", "FMA", "F16C")),
@@ -46,7 +53,25 @@ def install() -> None:
         needs = ("install", "-q", "scikit-build-core[pyproject]")
         subprocess.run([VENV_PYTHON, "-m", "pip", *needs], check=True)
     unpack("llama_cpp_python", VERSION)
+    mend_tiles()
     build(LLAMA_CPP, BIN, (*NATIVE, *BUILD_OPTIONS), TOOLS)
+    if has_amx():
+        options = (*NATIVE, *NO_AMX, *BUILD_OPTIONS)
+        build(LLAMA_CPP, NO_AMX_BIN, options, ("ggml-cpu",), made=(CPU_LIBRARY,))
+
+
+def has_amx() -> bool:
+    return "amx_int8" in Path("/proc/cpuinfo").read_text()
+
+
+def mend_tiles() -> None:
+    """GCC before 13.3 drops the stores of a tile configuration (its bug 114098), and the first
+    product on tiles ends in an illegal instruction (llama.cpp's pull request 26954)."""
+    text = TILES.read_text()
+    if KEEP_STORES not in text:
+        assert LOAD_TILES in text, "the peer's sources are not those this was written for"
+        TILES.write_text(text.replace(LOAD_TILES, KEEP_STORES + LOAD_TILES))
+        (BIN / TOOLS[0]).unlink(missing_ok=True)  # so that it is built again
 
 
 def unpack(package: str, version: str) -> None:
@@ -68,9 +93,15 @@ def install_avx2() -> None:
     build(LLAMA_CPP, AVX2_BIN, (*AVX2, *BUILD_OPTIONS), ("llama-bench",))
 
 
-def build(source: Path, binaries: Path, options: Sequence[str], tools: Sequence[str]) -> None:
-    """Configure and compile with CMake, unless the tools are there."""
-    if all((binaries / tool).exists() for tool in tools):
+def build(
+    source: Path,
+    binaries: Path,
+    options: Sequence[str],
+    tools: Sequence[str],
+    made: Sequence[str] = (),
+) -> None:
+    """Configure and compile with CMake, unless what is made (the tools) is there."""
+    if all((binaries / file).exists() for file in made or tools):
         return
     path = f"{VENV_PYTHON.parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path}
@@ -91,42 +122,55 @@ def installed_avx2() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """llama.cpp on one model file."""
+    """llama.cpp on one model file; `amx` False takes a build that knows no tiles."""
 
     model: Path
     threads: int
     binaries: Path = BIN
+    flash: bool = False
+    amx: bool = True
 
     @property
     def name(self) -> str:
-        return f"llama.cpp {encoding(self.model)}"
+        flash = ", flash attention" if self.flash else ""
+        return f"llama.cpp {encoding(self.model)}{flash}{'' if self.amx else ', no AMX'}"
 
-    def decode_tps(self, tokens: int) -> float:
-        return self._bench("-p", "0", "-n", str(tokens))
+    def decode_tps(self, tokens: int, context: int = 0) -> float:
+        return self._bench("-p", "0", "-n", str(tokens), "-d", str(context))
 
     def prefill_tps(self, tokens: int) -> float:
-        return self._bench("-p", str(tokens), "-n", "0")
+        at_once = str(max(tokens, 512))
+        return self._bench("-p", str(tokens), "-n", "0", "-ub", at_once, "-b", at_once)
 
     def batch_tps(self, sequences: int, prompt: int, tokens: int) -> float:
         """Output tokens per second of all sequences together."""
         lengths = ("-npp", str(prompt), "-ntg", str(tokens), "-npl", str(sequences))
         threads = ("-t", str(self.threads), "-tb", str(self.threads))
-        command = [
-            self.binaries / "llama-batched-bench",
-            "-m",
-            self.model,
-            "-c",
-            "8192",
-            *lengths,
-            *threads,
-        ]
-        lines = run([*command, "--output-format", "jsonl"]).splitlines()
+        tool = self.binaries / "llama-batched-bench"
+        command = [tool, "-m", self.model, "-c", "8192", "-fa", self._flash, *lengths, *threads]
+        lines = run([*command, "--output-format", "jsonl"], self._libraries).splitlines()
         return float(json.loads([line for line in lines if line.startswith("{")][-1])["speed_tg"])
 
+    def features(self) -> str:
+        """What its CPU library says of itself, of this processor's instruction sets."""
+        said = ("-ntg", "1", "-npp", "1", "-npl", "1", "-m", self.model, "-c", "256")
+        tool = self.binaries / "llama-batched-bench"
+        printed = run(["sh", "-c", '"$@" 2>&1', "sh", tool, *said], self._libraries)
+        lines = [line for line in printed.splitlines() if "system_info" in line]
+        return lines[0].partition("CPU : ")[2].strip() if lines else "not said"
+
+    @property
+    def _flash(self) -> str:
+        return "on" if self.flash else "off"
+
+    @property
+    def _libraries(self) -> Mapping[str, str]:
+        return {} if self.amx else {"LD_LIBRARY_PATH": str(NO_AMX_BIN)}
+
     def _bench(self, *what: str) -> float:
-        threads = str(self.threads)
-        command = [self.binaries / "llama-bench", "-m", self.model, "-t", threads]
-        lines = run([*command, "-r", "1", "-o", "jsonl", *what]).splitlines()
+        threads = ("-t", str(self.threads), "-fa", self._flash)
+        command = [self.binaries / "llama-bench", "-m", self.model, *threads]
+        lines = run([*command, "-r", "1", "-o", "jsonl", *what], self._libraries).splitlines()
         return float(json.loads(lines[-1])["avg_ts"])
 
     def logits(self, tokens: list[int], scratch: Path) -> np.ndarray:
@@ -162,10 +206,13 @@ def transcoded(model: Path, encoding: str) -> Path:
     return target
 
 
-def run(command: Sequence[object]) -> str:
+def run(command: Sequence[object], variables: Mapping[str, str] | None = None) -> str:
     """What a tool prints. Exits with its last words if it fails."""
     words = [str(part) for part in command]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=PEERS)  # some leave logs
+    environment = {**os.environ, **(variables or {})}
+    done = subprocess.run(  # some leave logs where they run
+        words, capture_output=True, text=True, cwd=PEERS, env=environment
+    )
     if done.returncode:
         sys.exit(f"error: {command[0]} failed\n{done.stderr[-2000:]}")
     return done.stdout
