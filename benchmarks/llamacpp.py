@@ -2,10 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +18,9 @@ SOURCE = PEERS / f"llama_cpp_python-{VERSION}"
 LLAMA_CPP = SOURCE / "vendor" / "llama.cpp"
 BIN = LLAMA_CPP / "build" / "bin"
 AVX2_BIN = LLAMA_CPP / "build-avx2" / "bin"
-NO_AMX_BIN = LLAMA_CPP / "build-no-amx" / "bin"
-"""A second CPU library only. With AMX a weight is packed for it alone, whatever the batch."""
 VENV_PYTHON = PEERS / "venv" / "bin" / "python"
 TOOLS = ("llama-bench", "llama-batched-bench", "llama-quantize")
-CPU_LIBRARY = "libggml-cpu.so.0"
 NATIVE = ("-DGGML_NATIVE=ON",)
-NO_AMX = tuple(f"-DCMAKE_{language}_FLAGS=-mno-amx-int8" for language in ("C", "CXX"))
 TILES = LLAMA_CPP / "ggml" / "src" / "ggml-cpu" / "amx" / "mmq.cpp"
 LOAD_TILES = "    _tile_loadconfig(&tc);\n"
 KEEP_STORES = '    asm volatile("" : : "r"(&tc) : "memory");\n'
@@ -55,13 +52,6 @@ def install() -> None:
     unpack("llama_cpp_python", VERSION)
     mend_tiles()
     build(LLAMA_CPP, BIN, (*NATIVE, *BUILD_OPTIONS), TOOLS)
-    if has_amx():
-        options = (*NATIVE, *NO_AMX, *BUILD_OPTIONS)
-        build(LLAMA_CPP, NO_AMX_BIN, options, ("ggml-cpu",), made=(CPU_LIBRARY,))
-
-
-def has_amx() -> bool:
-    return "amx_int8" in Path("/proc/cpuinfo").read_text()
 
 
 def mend_tiles() -> None:
@@ -93,15 +83,9 @@ def install_avx2() -> None:
     build(LLAMA_CPP, AVX2_BIN, (*AVX2, *BUILD_OPTIONS), ("llama-bench",))
 
 
-def build(
-    source: Path,
-    binaries: Path,
-    options: Sequence[str],
-    tools: Sequence[str],
-    made: Sequence[str] = (),
-) -> None:
-    """Configure and compile with CMake, unless what is made (the tools) is there."""
-    if all((binaries / file).exists() for file in made or tools):
+def build(source: Path, binaries: Path, options: Sequence[str], tools: Sequence[str]) -> None:
+    """Configure and compile with CMake, unless the tools are there."""
+    if all((binaries / tool).exists() for tool in tools):
         return
     path = f"{VENV_PYTHON.parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path}
@@ -122,18 +106,17 @@ def installed_avx2() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """llama.cpp on one model file; `amx` False takes a build that knows no tiles."""
+    """llama.cpp on one model file."""
 
     model: Path
     threads: int
     binaries: Path = BIN
     flash: bool = False
-    amx: bool = True
 
     @property
     def name(self) -> str:
         flash = ", flash attention" if self.flash else ""
-        return f"llama.cpp {encoding(self.model)}{flash}{'' if self.amx else ', no AMX'}"
+        return f"llama.cpp {encoding(self.model)}{flash}"
 
     def decode_tps(self, tokens: int, context: int = 0) -> float:
         return self._bench("-p", "0", "-n", str(tokens), "-d", str(context))
@@ -148,29 +131,23 @@ class Peer:
         threads = ("-t", str(self.threads), "-tb", str(self.threads))
         tool = self.binaries / "llama-batched-bench"
         command = [tool, "-m", self.model, "-c", "8192", "-fa", self._flash, *lengths, *threads]
-        lines = run([*command, "--output-format", "jsonl"], self._libraries).splitlines()
+        lines = run([*command, "--output-format", "jsonl"]).splitlines()
         return float(json.loads([line for line in lines if line.startswith("{")][-1])["speed_tg"])
 
-    def features(self) -> str:
-        """What its CPU library says of itself, of this processor's instruction sets."""
-        said = ("-ntg", "1", "-npp", "1", "-npl", "1", "-m", self.model, "-c", "256")
-        tool = self.binaries / "llama-batched-bench"
-        printed = run(["sh", "-c", '"$@" 2>&1', "sh", tool, *said], self._libraries)
-        lines = [line for line in printed.splitlines() if "system_info" in line]
-        return lines[0].partition("CPU : ")[2].strip() if lines else "not said"
+    def buffers(self) -> list[str]:
+        """Where it put the weights, in its own words: whether it uses AMX, or repacked them."""
+        tool, what = self.binaries / "llama-bench", ("-p", "0", "-n", "1", "-r", "1", "-v")
+        printed = run(["sh", "-c", '"$@" 2>&1', "sh", tool, "-m", self.model, *what])
+        return re.findall(r"load_tensors: +(\S.* model buffer size = +\S+ MiB)", printed)
 
     @property
     def _flash(self) -> str:
         return "on" if self.flash else "off"
 
-    @property
-    def _libraries(self) -> Mapping[str, str]:
-        return {} if self.amx else {"LD_LIBRARY_PATH": str(NO_AMX_BIN)}
-
     def _bench(self, *what: str) -> float:
         threads = ("-t", str(self.threads), "-fa", self._flash)
         command = [self.binaries / "llama-bench", "-m", self.model, *threads]
-        lines = run([*command, "-r", "1", "-o", "jsonl", *what], self._libraries).splitlines()
+        lines = run([*command, "-r", "1", "-o", "jsonl", *what]).splitlines()
         return float(json.loads(lines[-1])["avg_ts"])
 
     def logits(self, tokens: list[int], scratch: Path) -> np.ndarray:
@@ -206,13 +183,10 @@ def transcoded(model: Path, encoding: str) -> Path:
     return target
 
 
-def run(command: Sequence[object], variables: Mapping[str, str] | None = None) -> str:
+def run(command: Sequence[object]) -> str:
     """What a tool prints. Exits with its last words if it fails."""
     words = [str(part) for part in command]
-    environment = {**os.environ, **(variables or {})}
-    done = subprocess.run(  # some leave logs where they run
-        words, capture_output=True, text=True, cwd=PEERS, env=environment
-    )
+    done = subprocess.run(words, capture_output=True, text=True, cwd=PEERS)  # some leave logs
     if done.returncode:
         sys.exit(f"error: {command[0]} failed\n{done.stderr[-2000:]}")
     return done.stdout

@@ -23,10 +23,10 @@ class Peer(Protocol):
 
 @dataclass(frozen=True)
 class Peers:
-    """All that count; `features` is what llama.cpp says of its instruction sets."""
+    """All that count; `buffers` is where llama.cpp says it put a file's weights."""
 
     all: list[Any]
-    features: dict[str, str]
+    buffers: dict[str, list[str]]
     answers: dict[str, str]
 
 
@@ -54,15 +54,14 @@ def peers_on(path: Path, threads: int, *, has_sense: bool) -> Peers:
             if "Paris" not in answers[plain.name]:
                 continue
         found += [openvino_peer.Peer(file, threads, way) for way in openvino_peer.WAYS]
-    features = {peer.name: peer.features() for peer in _llamacpp((path,), threads)}
-    return Peers(found, features, answers)
+    buffers = {peer.name: peer.buffers() for peer in _llamacpp((path, q4_0), threads) if peer.flash}
+    return Peers(found, buffers, answers)
 
 
 def _llamacpp(files: tuple[Path, ...], threads: int) -> Iterator[llamacpp.Peer]:
     for file in files:
-        for amx in (True, False) if llamacpp.has_amx() else (True,):
-            for flash in (False, True):
-                yield llamacpp.Peer(file, threads, flash=flash, amx=amx)
+        for flash in (True, False):
+            yield llamacpp.Peer(file, threads, flash=flash)
 
 
 def _ikllama(files: tuple[Path, ...], threads: int) -> Iterator[ikllama.Peer]:

@@ -137,7 +137,7 @@ def write_down(
         "model": setup.path.name,
         "executor": setup.ours.description,
         "peers": VERSIONS,
-        "llama.cpp says": peers.features,
+        "llama.cpp loads": peers.buffers,
         "answers": peers.answers,
         "tokens_per_s": {
             name: {
