@@ -18,7 +18,7 @@ import peers
 import quality
 import speed
 from factory import start_factory
-from harness import DATA, finish, in_turn, note, summary, wait_until_idle
+from harness import DATA, Trial, finish, in_turn, note, summary, wait_until_idle
 from naive import Naive
 from parts import Findings, Setup
 from rich.console import Console
@@ -92,6 +92,7 @@ def main() -> None:
         sys.exit("error: not every peer is built\n\nhint: make peers AREA=inference")
     if not options.text.exists():
         sys.exit(f"error: no text at {options.text}\n\nhint: give a file with --text")
+    Trial.running = options.trial
     found = Findings()
     for number in shards_of(options):
         make_setup, parts = SHARDS[number]
@@ -115,6 +116,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--text", type=Path, default=TEXT, help="text for the divergence")
     shard = os.environ.get("SHARD", "")
     parser.add_argument("--shard", default=shard, help="i/n: one part (SHARD, or all)")
+    about = "see whether all parts work: no record is kept, and the machine need not be idle"
+    parser.add_argument("--trial", action="store_true", help=about)
     return parser.parse_args()
 
 

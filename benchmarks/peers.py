@@ -45,7 +45,8 @@ def peers_on(path: Path, threads: int, *, has_sense: bool) -> Peers:
     q4_0 = llamacpp.transcoded(path, "Q4_0")
     found: list[Any] = [*_llamacpp((path, q4_0), threads), *_ikllama((path, q4_0), threads)]
     answers = {}
-    for file in (path, q4_0):
+    # It computes with the same weights of either file; one is enough where loading takes long.
+    for file in (path, q4_0) if has_sense else (path,):
         if has_sense:
             plain = openvino_peer.Peer(file, threads)
             answers[plain.name] = plain.text()

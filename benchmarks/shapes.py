@@ -17,6 +17,8 @@ from tokenworks.inference.models.gguf_writer import Writable
 from tokenworks.inference.models.random_model import TINY_CONFIG, write_random_model
 from tokenworks.inference.models.tensors import TensorType
 
+MOSTLY_Q4_1 = 3
+"""GGUF's number for what OpenVINO will not open a file without."""
 WIDE = replace(
     TINY_CONFIG,
     name="random 1B",
@@ -48,7 +50,7 @@ def wide_model(vocabulary_of: Path) -> Path:
         config,
         type=TensorType.Q4_1,
         embedding_type=TensorType.Q8_0,
-        metadata=kept,
+        metadata={**kept, "general.file_type": MOSTLY_Q4_1},
         repeated=True,
     )
     return target
