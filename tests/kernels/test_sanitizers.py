@@ -23,7 +23,7 @@ from kernel_programs import (
 )
 
 SOAK = os.environ.get("TOKENWORKS_SOAK") == "1"
-ROUNDS = 20 if SOAK else 1
+ROUNDS = 5 if SOAK else 1
 RACES = ("-fsanitize=thread",)
 BOUNDS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
