@@ -74,8 +74,8 @@ def busy_fraction(seconds: float = 0.3) -> float:
 
 
 class Trial:
-    """Set by a benchmark that is only tried out: nothing waits for an idle machine then, and no
-    record is kept."""
+    """Set by a benchmark that is only tried out: nothing waits for an idle machine then, each peer
+    runs in one way only, and no record is kept."""
 
     running = False
 

@@ -45,7 +45,8 @@ def installed() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """ik_llama.cpp on one model file, its weights repacked when it loads (`-rtr`) or not."""
+    """ik_llama.cpp on one model file, its weights repacked when it loads (`-rtr`) or not. Merged
+    products of queries, keys and values (`-mqkv`) and huge pages (`-thp`) made no difference."""
 
     model: Path
     threads: int

@@ -18,10 +18,11 @@ def measure(setup: Setup, found: Findings) -> None:
     wait_until_idle()
     memory, cached = read_rates(ours.weight_bytes)
     fastest = max(memory.read_all_threads, cached.read_all_threads)
+    read = ours.read_bytes(CONTEXT)
     step, forward = ours.decode_step_s()
     forwards = {rows: ours.forward_s(rows) for rows in ROWS}
     found.keys |= {
-        f"decode_roofline_fraction{suffix}": round(ours.read_bytes(CONTEXT) / fastest / step, 3),
+        f"decode_roofline_fraction{suffix}": round(read / fastest / step, 3),
         f"verify4_cost{suffix}": round(forwards[4] / forwards[1], 3),
     }
     if not suffix:
@@ -35,13 +36,17 @@ def measure(setup: Setup, found: Findings) -> None:
             "as many bytes as the weights": cached.read_all_threads / 1e9,
             "last level of caches, MB": memory.cache_bytes / 1e6,
         },
-        "read_bytes_per_token": ours.read_bytes(CONTEXT),
+        "roofline_fraction": {
+            "beyond the caches": read / memory.read_all_threads / step,
+            "as many bytes as the weights": read / cached.read_all_threads / step,
+        },
+        "read_bytes_per_token": read,
         "weight_bytes": ours.weight_bytes,
         "decode_step_s": step,
         "decode_forward_s": forward,
         "forward_s": {str(rows): seconds for rows, seconds in forwards.items()},
     }
-    table = Table(f"rows of a forward{suffix}", "ms", "against one row", "rows/s")
+    table = Table(f"rows of a forward, {setup.path.stem}", "ms", "against one row", "rows/s")
     for rows, seconds in forwards.items():
         times = seconds / forwards[1]
         table.add_row(str(rows), f"{seconds * 1e3:.2f}", f"{times:.2f}", f"{rows / seconds:.0f}")

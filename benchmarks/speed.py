@@ -152,7 +152,7 @@ def write_down(
     rows = [(name, speed.llamacpp_name, speed.llamacpp) for name, speed in speeds.items()]
     rows += [(name, f"best: {speed.best_name}", speed.best) for name, speed in speeds.items()]
     rows += [(name, peer, pairs) for name, (peer, pairs) in more.items()]
-    found.tables.append(table_of(f"tokens/s{suffix}", rows))
+    found.tables.append(table_of(f"tokens/s, {setup.path.stem}", rows))
 
 
 def table_of(title: str, rows: Sequence[tuple[str, str, Pairs]]) -> Table:
