@@ -55,7 +55,7 @@ def install() -> None:
 
 
 def mend_tiles() -> None:
-    """GCC before 13.3 drops the stores of a tile configuration (its bug 114098), and the first
+    """GCC 12.2, among others, drops the stores of a tile configuration, and the first
     product on tiles ends in an illegal instruction (llama.cpp's pull request 26954)."""
     text = TILES.read_text()
     if KEEP_STORES not in text:
