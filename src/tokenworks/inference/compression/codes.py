@@ -4,18 +4,19 @@ Everything here works on many rows' groups at once, as [32, rows]: a place in th
 of memory.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tokenworks.inference.models.assembling import assemble
 from tokenworks.inference.models.tensors import TensorType
 
 GROUP: Final = 32
 
 Floats = NDArray[np.float32]
-Quants = NDArray[np.int8]
 Bytes = NDArray[np.uint8]
 
 _ROUNDS: Final = 2
@@ -84,6 +85,21 @@ def fit(code: Code, weights: Floats, importance: Floats) -> Factors:
         refined = _least_squares(code, weights, importance, best.quants(code, weights))
         best, error = _better(code, weights, importance, best, error, refined)
     return best
+
+
+def encode(code: Code, quants: Floats, groups: Sequence[Factors]) -> Bytes:
+    """Rows in numbers as blocks: uint8 [rows, bytes]. quants [columns, rows], `groups` the factors
+    of each 32 columns.
+
+    Raises ValueError for a scale beyond float16.
+    """
+    scales = np.stack([group.scale for group in groups], axis=1)
+    least = np.stack([group.least for group in groups], axis=1)
+    if not (np.isfinite(scales).all() and np.isfinite(least).all()):
+        raise ValueError(f"{code.type.name} cannot hold weights as large as these")
+    blocks = np.ascontiguousarray(quants.T).astype(np.int8).reshape(-1, GROUP)
+    raw = assemble(code.type, blocks, scales.reshape(-1, 1), least.reshape(-1, 1))
+    return raw.reshape(len(scales), -1)
 
 
 def _reaches(code: Code, weights: Floats) -> list[Factors]:
