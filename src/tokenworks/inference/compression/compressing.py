@@ -9,10 +9,12 @@ from typing import Final, Literal
 import msgspec
 
 from tokenworks.errors import ModelError, QualityError
-from tokenworks.inference.compression.compressor import Compressor, Moments
+from tokenworks.inference.compression.compressor import Compressor
 from tokenworks.inference.compression.material import material_of
 from tokenworks.inference.compression.memory import memory_bytes
 from tokenworks.inference.compression.plan import Choice, choose, data_bytes, part_of, types_of
+from tokenworks.inference.compression.solving import Moments
+from tokenworks.inference.compression.source import as_gguf
 from tokenworks.inference.compression.weighing import Weigher, smallest_types
 from tokenworks.inference.models.gguf import GGUF, read_gguf
 from tokenworks.inference.models.gguf_config import load_config
@@ -29,6 +31,7 @@ from tokenworks.inference.quality import Gate, Quality, Verdict
 from tokenworks.inference.text.gguf_text import codec_of_gguf
 
 Method = Literal["gptq", "nearest"]
+METHODS: Final[tuple[Method, ...]] = ("gptq", "nearest")
 Types = Mapping[str, TensorType]
 
 _FILE_TYPES: Final = {
@@ -189,17 +192,18 @@ class Compression:
 
 
 @contextmanager
-def open_compression(path: Path, text: str) -> Iterator[Compression]:
-    """Open a GGUF file to compress it by a text.
+def open_compression(path: Path, text: str, scratch: Path) -> Iterator[Compression]:
+    """Open a GGUF file or a model folder to compress it by a text.
 
-    Raises ModelFileError for a file that cannot be read and ModelError for what cannot be
-    compressed.
+    A folder is written as GGUF first, into `scratch`, where it takes its own size until the end.
+    Raises ModelFileError for what cannot be read and ModelError for what cannot be compressed.
     """
-    gguf = read_gguf(path)
-    try:
-        yield Compression(gguf, text)
-    finally:
-        gguf.close()
+    with as_gguf(path, text, scratch) as file:
+        gguf = read_gguf(file)
+        try:
+            yield Compression(gguf, text)
+        finally:
+            gguf.close()
 
 
 @contextmanager

@@ -6,33 +6,30 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tokenworks.errors import ModelFileError
 from tokenworks.inference.compression.codes import CODES, Bytes, encode
 from tokenworks.inference.compression.material import Material
 from tokenworks.inference.compression.plan import part_of
-from tokenworks.inference.compression.solving import Curvature, nearest, solve
-from tokenworks.inference.compression.streams import Done, Matrix, StreamedWeights
+from tokenworks.inference.compression.solving import Curvature, Moments, nearest, solve
+from tokenworks.inference.compression.streams import Done, Matrix, StreamedWeights, flat
 from tokenworks.inference.executors.numerics import Array
 from tokenworks.inference.models.model import Model
 from tokenworks.inference.models.quantisation import dequantise
 from tokenworks.inference.models.tensors import TensorType
 from tokenworks.inference.quality import Comparison, Quality
 
-Moments = NDArray[np.float64]
-"""The sum of the outer products of a matrix's inputs: [inputs, inputs]."""
 Write = Callable[[str, Bytes], None]
 """Takes the next bytes of a tensor."""
 
-_LEARNING, _JUDGED, _SOURCE = range(3)
+_LEARNING, _JUDGED, _SOURCE_JUDGED, _SOURCE_LEARNING = range(4)
 _PIECE_VALUES: Final = 1 << 24
 """Logits of one side that are held at once: 64 MiB."""
 
 
 class Compressor(StreamedWeights):
-    """Three streams: what is learnt from and what is judged by, with the compressed matrices as
-    far as there are any; and what is judged by, with the source's.
+    """Four streams: what is learnt from and what is judged by, each with the compressed matrices as
+    far as there are any, and with the source's.
 
     `types` says what every tensor is written as. Unless it `solves`, weights are rounded one by
     one. `head_inputs` are for a head that is the embedding too, and so is needed before its inputs
@@ -49,7 +46,8 @@ class Compressor(StreamedWeights):
         solves: bool = True,
         head_inputs: Moments | None = None,
     ) -> None:
-        super().__init__(model, (material.learning, material.judged, material.judged))
+        learning, judged = material.learning, material.judged
+        super().__init__(model, (learning, judged, judged, learning))
         self._types = types
         self._write = write
         self._solves = solves
@@ -60,30 +58,33 @@ class Compressor(StreamedWeights):
     def run(self, done: Done) -> Quality:
         """Write every tensor; tells how near the result comes to the source where it did not learn.
 
-        Raises ModelFileError for weights that are no numbers, or compute none.
+        `done` is told the bytes of each matrix that is done with. Raises ModelFileError for weights
+        that are no numbers, or compute none.
         """
+        self._done = done
         for name in self._types:
             if part_of(name) is None:
                 self._write(name, self.model.tensor(name)[2])
         known = self._head_inputs
         self._embedding = self._whole("token_embd", None if known is None else Curvature.of(known))
-        learning, judged, source = self.hidden(done)
+        learning, judged, source_judged, source_learning = self.hidden()
         head = self._embedding
         if not self.model.config.tied_embedding:
-            head = self._whole("output", self._curvature("output", learning))
+            head = self._whole("output", self._curvature("output", learning, source_learning))
         theirs = self.matrix(self.model.output_name().removesuffix(".weight"))
-        return compared(theirs, source, head, judged)
+        return compared(theirs, source_judged, head, judged)
 
     def embedding(self, stream: int) -> Matrix:
-        return self.matrix("token_embd") if stream == _SOURCE else self._embedding
+        return self._embedding if stream < _SOURCE_JUDGED else self.matrix("token_embd")
 
     def times(self, inputs: Array, name: str) -> Array:
-        source, compressed = self.tiles(_SOURCE), slice(0, self.tiles(_SOURCE).start)
+        first = self.tiles(_SOURCE_JUDGED).start
         product = np.empty((*inputs.shape[:-1], self.matrix(name).shape[0]), np.float32)
+        compressed, source = flat(inputs[:first]), flat(inputs[first:])
         for slab, theirs, raw in self._slabs(name, self._shared_curvature(name, inputs)):
             mine = dequantise(raw, self._types[f"{name}.weight"], theirs.shape)
-            product[compressed, :, slab] = inputs[compressed] @ mine.T
-            product[source, :, slab] = inputs[source] @ theirs.T
+            flat(product[:first])[:, slab] = compressed @ mine.T
+            flat(product[first:])[:, slab] = source @ theirs.T
         return product
 
     def _whole(self, name: str, curvature: Curvature | None) -> Matrix:
@@ -123,29 +124,31 @@ class Compressor(StreamedWeights):
     def _shared_curvature(self, name: str, inputs: Array) -> Curvature | None:
         """That of what is learnt from; computed once for matrices that are given the same."""
         if self._seen is None or self._seen[0] is not inputs:
-            learning = inputs[self.tiles(_LEARNING)]
-            found = self._curvature(name, learning.reshape(-1, inputs.shape[-1]))
+            found = self._curvature(
+                name,
+                flat(inputs[self.tiles(_LEARNING)]),
+                flat(inputs[self.tiles(_SOURCE_LEARNING)]),
+            )
             if found is None:
                 return None
             self._seen = inputs, found
         return self._seen[1]
 
-    def _curvature(self, name: str, inputs: Array) -> Curvature | None:
+    def _curvature(self, name: str, inputs: Array, sources: Array) -> Curvature | None:
         """None where nothing is to be solved."""
         full = f"{name}.weight"
         if not self._solves or self._types[full] == self.model.tensors[full].type:
             return None
         if not np.isfinite(inputs).all():
             raise ModelFileError(f"The model computes no numbers before {full!r}")
-        return Curvature.of(moments_of(inputs))
+        return Curvature.of(moments_of(inputs, inputs), moments_of(sources - inputs, inputs))
 
 
-def moments_of(inputs: Array) -> Moments:
-    """inputs [rows, inputs]; summed in float64 a few hundred rows at a time."""
-    total = np.zeros((inputs.shape[1], inputs.shape[1]))
-    for at in range(0, len(inputs), 512):
-        piece = inputs[at : at + 512]
-        total += piece.T @ piece
+def moments_of(left: Array, right: Array) -> Moments:
+    """The sum of the rows' outer products; in float64 beyond a few hundred rows."""
+    total = np.zeros((left.shape[1], right.shape[1]))
+    for at in range(0, len(left), 512):
+        total += left[at : at + 512].T @ right[at : at + 512]
     return total
 
 

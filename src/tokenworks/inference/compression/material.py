@@ -30,8 +30,8 @@ class Material:
 
     @property
     def computed_tokens(self) -> int:
-        """Tokens that one pass computes: what is judged by is computed with the source's too."""
-        return sum(map(len, (*self.learning, *self.judged, *self.judged)))
+        """Tokens that one pass computes: each with the source's weights too."""
+        return 2 * sum(map(len, (*self.learning, *self.judged)))
 
 
 def material_of(tokens: Sequence[int], config: ModelConfig) -> Material:

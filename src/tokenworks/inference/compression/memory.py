@@ -10,9 +10,9 @@ from tokenworks.inference.models.model import Model
 _FLOAT: Final = 4
 _SLABS: Final = 4
 """A slab as it was, as it becomes, its product's part, and what the solver works on."""
-_SQUARES: Final = 5 * 8
-"""Bytes for each pair of inputs: the moments, their reordered copy, its factor and inverse in
-float64, and what the solver keeps of two matrices at a time in float32."""
+_SQUARES: Final = 7 * 8
+"""Bytes for each pair of inputs: both kinds of moments, a copy of each, a factor and its inverse
+in float64, and what the solver keeps of them in float32."""
 _LOGITS: Final = 8 * 64 * 2**20
 """Two sides of a piece, and what comparing them takes."""
 

@@ -85,6 +85,16 @@ def data_bytes(tensors: Mapping[str, TensorInfo], types: Mapping[str, TensorType
     return sum(-(-size // DEFAULT_ALIGNMENT) * DEFAULT_ALIGNMENT for size in sizes)
 
 
+def with_types(
+    tensors: Mapping[str, TensorInfo], types: Mapping[str, TensorType]
+) -> dict[str, TensorInfo]:
+    """The tensors as they will be, where they lie left open."""
+    return {
+        name: TensorInfo(name, types[name], info.shape, 0, types[name].nbytes(info.shape))
+        for name, info in tensors.items()
+    }
+
+
 def choose(
     options: Mapping[Part, Sequence[Option]], cost: Callable[[Choice], float], limit: float
 ) -> dict[Part, TensorType | None] | None:

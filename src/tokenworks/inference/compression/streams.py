@@ -20,6 +20,7 @@ from tokenworks.inference.models.tensors import TensorType
 from tokenworks.inference.quality import Window, pages_of
 
 Done = Callable[[int], None]
+"""Told the bytes of a matrix that will not be asked for again."""
 
 SLAB_WEIGHTS = 1 << 22
 """Weights of a matrix that are held in float32 at once: 16 MiB."""
@@ -46,9 +47,15 @@ class Matrix:
     def times(self, inputs: Array) -> Array:
         """[.., in] → [.., out]."""
         product = np.empty((*inputs.shape[:-1], self.shape[0]), np.float32)
+        rows, found = flat(inputs), flat(product)
         for slab in self.slabs():
-            product[..., slab] = inputs @ self.float32(slab).T
+            found[:, slab] = rows @ self.float32(slab).T
         return product
+
+
+def flat(tiles: Array) -> Array:
+    """[.., n] as rows [rows, n], a view: BLAS takes one large product faster than many."""
+    return tiles.reshape(-1, tiles.shape[-1])
 
 
 class StreamedWeights:
@@ -62,12 +69,8 @@ class StreamedWeights:
         self._streams = streams
         self._done: Done = lambda _: None
 
-    def hidden(self, done: Done) -> list[Array]:
-        """One forward of everything: each stream's last hidden states [tokens, hidden].
-
-        `done` is told the bytes of each matrix that will not be asked for again.
-        """
-        self._done = done
+    def hidden(self) -> list[Array]:
+        """One forward of everything: each stream's last hidden states [tokens, hidden]."""
         executor = ReferenceExecutor(self.model, weights=self, one_layer_kv=True)
         batch = self._batch()
         executor.allocate(sum(len(span.pages) for span in batch.spans))

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tokenworks.inference.compression.codes import CODES, Bytes, encode
-from tokenworks.inference.compression.compressor import Moments, compared, moments_of
+from tokenworks.inference.compression.compressor import compared, moments_of
 from tokenworks.inference.compression.plan import Option, Part, codes_for, part_of
-from tokenworks.inference.compression.solving import nearest
+from tokenworks.inference.compression.solving import Moments, nearest
 from tokenworks.inference.compression.streams import Done, Matrix, StreamedWeights
 from tokenworks.inference.executors.numerics import Array
 from tokenworks.inference.models.model import Model
@@ -35,7 +35,8 @@ class Weigher(StreamedWeights):
 
     def run(self, done: Done) -> tuple[dict[Part, list[Option]], Moments]:
         """Every part's options, and the moments of the head's inputs."""
-        source, *others = self.hidden(done)
+        self._done = done
+        source, *others = self.hidden()
         head = self.matrix(self.model.output_name().removesuffix(".weight"))
         heads = dict.fromkeys(self._parts, head)
         head_part = part_of(self.model.output_name())
@@ -45,7 +46,7 @@ class Weigher(StreamedWeights):
         for part, hidden in zip(self._parts, others, strict=True):
             kl = compared(head, source, heads[part], hidden).kl
             options[part] = self._options(part, max(kl, 0.0))
-        return options, moments_of(source)
+        return options, moments_of(source, source)
 
     def embedding(self, stream: int) -> Matrix:
         mine = stream > 0 and self._parts[stream - 1] == "embedding"
