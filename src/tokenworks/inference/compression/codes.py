@@ -15,6 +15,8 @@ from tokenworks.inference.models.assembling import assemble
 from tokenworks.inference.models.tensors import TensorType
 
 GROUP: Final = 32
+LARGEST: Final = 65504.0
+"""Of float16."""
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -90,13 +92,9 @@ def fit(code: Code, weights: Floats, importance: Floats) -> Factors:
 def encode(code: Code, quants: Floats, groups: Sequence[Factors]) -> Bytes:
     """Rows in numbers as blocks: uint8 [rows, bytes]. quants [columns, rows], `groups` the factors
     of each 32 columns.
-
-    Raises ValueError for a scale beyond float16.
     """
     scales = np.stack([group.scale for group in groups], axis=1)
     least = np.stack([group.least for group in groups], axis=1)
-    if not (np.isfinite(scales).all() and np.isfinite(least).all()):
-        raise ValueError(f"{code.type.name} cannot hold weights as large as these")
     blocks = np.ascontiguousarray(quants.T).astype(np.int8).reshape(-1, GROUP)
     raw = assemble(code.type, blocks, scales.reshape(-1, 1), least.reshape(-1, 1))
     return raw.reshape(len(scales), -1)
@@ -170,6 +168,5 @@ def _error(code: Code, weights: Floats, importance: Floats, factors: Factors) ->
 
 
 def _half(values: Floats) -> Floats:
-    """Rounded to float16; what is beyond it becomes infinite, and is refused when written."""
-    with np.errstate(over="ignore"):
-        return values.astype(np.float16).astype(np.float32)
+    """Rounded to float16, or to the largest there is."""
+    return np.clip(values, -LARGEST, LARGEST).astype(np.float16).astype(np.float32)

@@ -77,13 +77,13 @@ class Compression:
                 "smaller one could be judged",
                 hint="models that answer can be compressed: tokenworks models list",
             )
-        self._material = material_of(codec_of_gguf(gguf).prompt(text), model.config)
+        self.material = material_of(codec_of_gguf(gguf).prompt(text), model.config)
         self.source_bytes = gguf.path.stat().st_size
 
     @property
     def memory_bytes(self) -> int:
         """What planning and writing take at most, beside the program."""
-        return memory_bytes(self.model, self._material.computed_tokens)
+        return memory_bytes(self.model, self.material.computed_tokens)
 
     def fixed(self, choice: Choice) -> Plan:
         """The plan that follows from a choice. Raises ModelError if nothing gets smaller by it."""
@@ -115,7 +115,7 @@ class Compression:
                 "The model cannot be made so small",
                 hint="the smallest there is: tokenworks models compress with --bits 4",
             )
-        weigher = Weigher(self.model, self._material.weighed)
+        weigher = Weigher(self.model, self.material.weighed)
         with _told(progress, "weighing", self.model) as done:
             options, head_inputs = weigher.run(done)
         choice = choose(options, price, limit)
@@ -151,7 +151,7 @@ class Compression:
             compressor = Compressor(
                 self.model,
                 plan.types,
-                self._material,
+                self.material,
                 writer.write,
                 solves=method == "gptq",
                 head_inputs=plan.head_inputs,

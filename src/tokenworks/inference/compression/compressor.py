@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from tokenworks.errors import ModelFileError
-from tokenworks.inference.compression.codes import CODES, Bytes, encode
+from tokenworks.inference.compression.codes import CODES, LARGEST, Bytes, encode
 from tokenworks.inference.compression.material import Material
 from tokenworks.inference.compression.plan import part_of
 from tokenworks.inference.compression.solving import Curvature, Moments, nearest, solve
@@ -99,8 +99,9 @@ class Compressor(StreamedWeights):
         source, full = self.matrix(name), f"{name}.weight"
         for slab in source.slabs():
             theirs = source.float32(slab)
-            if not np.isfinite(theirs).all():
-                raise ModelFileError(f"Tensor {full!r} holds values that are not finite")
+            largest = np.abs(theirs).max()
+            if not largest <= LARGEST:
+                raise ModelFileError(f"Tensor {full!r} holds {largest:g}: no scale reaches so far")
             raw = self._encoded(full, theirs, source.raw(slab), curvature)
             self._write(full, raw)
             yield slab, theirs, raw
@@ -115,10 +116,7 @@ class Compressor(StreamedWeights):
             solved = nearest(code, theirs, np.ones(theirs.shape[1], np.float32))
         else:
             solved = solve(code, theirs, curvature)
-        try:
-            pieces = [encode(code, rows.quants, rows.groups) for rows in solved]
-        except ValueError as problem:
-            raise ModelFileError(f"Tensor {full!r}: {problem}") from None
+        pieces = [encode(code, rows.quants, rows.groups) for rows in solved]
         return np.concatenate(pieces).reshape(-1)
 
     def _shared_curvature(self, name: str, inputs: Array) -> Curvature | None:
