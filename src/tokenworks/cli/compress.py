@@ -96,7 +96,7 @@ def _check(out: Path, target: Target) -> None:
         raise ConfigError(
             "--bits, --size and --decode contradict each other", hint="give one of them"
         )
-    if any(value <= 0 for value in given):
+    if not all(value > 0 for value in given):
         raise ConfigError(f"A target must be more than 0, not {given[0]:g}")
     if target.bits is not None and target.bits not in TYPES:
         known = ", ".join(map(str, TYPES))
