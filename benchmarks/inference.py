@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import compression
 import ikllama
-import llamacpp
 import msgspec
 import openvino_peer
 from engine_runs import PROMPT, Ours
@@ -25,6 +25,7 @@ from naive import Naive
 from rich.console import Console
 from rich.table import Table
 
+import llamacpp
 from tokenworks.cli.measurements import last_level_bytes
 from tokenworks.config import load
 from tokenworks.fleet.discover.machine import discover
@@ -205,9 +206,11 @@ def main() -> None:
     batch = FIGURES["batch16"]
     naive = in_turn(2, lambda: batch(ours), lambda: batch(eager))
     quality = measure_quality(path, options.threads, options.text)
+    compressed = compression.measure_compression(path, options.text)
     starts = [first_token_s() for _ in range(3)]
     show(speeds, quality, starts, naive)
-    keys = {}
+    compression.show(compressed)
+    keys = {"compress_kl_ratio_vs_rtn": compression.ratio(compressed)}
     for name, speed in speeds.items():
         keys[f"{name}_ratio_vs_llamacpp"] = round(summary(speed.llamacpp.ratios)["median"], 3)
         keys[f"{name}_ratio_vs_best_peer"] = round(summary(speed.best.ratios)["median"], 3)
@@ -242,6 +245,7 @@ def main() -> None:
         },
         "naive": naive.record(),
         "quality": quality,
+        "compression": compressed,
         "start_s": summary(starts),
         "model": path.name,
         "text": str(options.text.relative_to(ROOT.parent))

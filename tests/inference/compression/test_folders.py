@@ -134,3 +134,28 @@ def test_a_tokenizer_that_gguf_has_no_name_for_is_refused(tmp_path: Path) -> Non
         pass
 
     assert "GGUF file of the same model" in str(caught.value.hint)
+
+
+def test_a_sentencepiece_file_is_said_with_its_scores(tmp_path: Path) -> None:
+    """As Llama 2's and Mistral's folders have it."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    folder = write_folder(tmp_path / "folder", "llama")
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").unlink()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(CORPUS * 5),
+        model_prefix=str(folder / "tokenizer"),
+        model_type="bpe",
+        vocab_size=400,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+    )
+
+    with as_gguf(folder, TEXT, tmp_path) as file:
+        ours, theirs = open_codec(file), open_codec(folder)
+
+    assert ours.prompt(CORPUS[1]) == theirs.prompt(CORPUS[1])
+    assert ours.bos == theirs.bos
+    assert ours.stop_tokens == theirs.stop_tokens
