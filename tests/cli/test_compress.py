@@ -137,3 +137,22 @@ def test_mistakes_are_told_with_a_hint(
     assert said in answer.stderr
     assert "Traceback" not in answer.stderr
     assert not (tmp_path / "small.gguf").exists()
+
+
+def test_the_commands_of_the_guide_run(tiny_model: Path, text: str, tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "compressing.md").read_text()
+    shown = re.search(
+        r"<!-- tests/cli/test_compress.py runs these -->\n```sh\n(.*?)```", guide, re.S
+    )
+    assert shown is not None
+    commands = [line.partition("#")[0].split()[1:] for line in shown[1].splitlines()]
+    assert len(commands) == 3
+    for words in commands:
+        # Another model, of random weights and of another size; the rest as it stands.
+        words = [{"smollm2": str(tiny_model), "95": "0.1"}.get(word, word) for word in words]
+        own = (*LOOSE, "--text", text) if "compress" in words else ()
+
+        answer = tokenworks(*words, *own, home=tmp_path)
+
+        assert answer.returncode == 0, answer.stderr
+        assert answer.stdout

@@ -1,5 +1,7 @@
 """Whole models, compressed: real files of random weights."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -230,6 +232,34 @@ def test_weights_that_no_type_holds_are_refused(value: float, tmp_path: Path) ->
         compressed(tmp_path / "bad.gguf", tmp_path / "out.gguf")
 
     assert not (tmp_path / "out.gguf").exists()
+
+
+def test_memory_stays_below_what_was_told(tmp_path: Path) -> None:
+    write_model(tmp_path / "model.gguf")
+    program = """if True:
+        import resource, sys
+        from pathlib import Path
+        from tokenworks.inference.compression.compressing import open_compression
+        from tokenworks.inference.compression.plan import for_bits
+        from tokenworks.inference.models.tensors import TensorType
+        from tokenworks.inference.quality import Gate, calibration_text
+
+        def peak():
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+        folder = Path(sys.argv[1])
+        with open_compression(folder / "model.gguf", calibration_text(), folder) as compression:
+            plan, before = compression.fixed(for_bits(TensorType.Q4_0)), peak()
+            gate = Gate(most_kl=100.0, least_agreement=0.0)
+            compression.write(folder / "out.gguf", plan, gate=gate)
+            print(compression.memory_bytes, peak() - before)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    told, taken = map(int, done.stdout.split())
+
+    assert 0.1 * told < taken < told
 
 
 def test_progress_goes_from_nothing_to_all(model: Path, tmp_path: Path) -> None:

@@ -138,9 +138,7 @@ def test_assembled_blocks_decode_to_the_numbers_they_are_made_of(
     type: TensorType, seed: int
 ) -> None:
     random = np.random.default_rng(seed)
-    low, high = {"Q4_0": (-8, 7), "Q4_1": (0, 15), "Q5_0": (-16, 15), "Q8_0": (-127, 127)}[
-        type.name
-    ]
+    code = CODES[type]
     quants = random.integers(code.low, code.high + 1, (5, 32)).astype(np.int8)
     scale, least = random.normal(size=(2, 5, 1)).astype(np.float16).astype(np.float32)
 

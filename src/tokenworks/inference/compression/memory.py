@@ -13,8 +13,8 @@ _SLABS: Final = 4
 _SQUARES: Final = 7 * 8
 """Bytes for each pair of inputs: both kinds of moments, a copy of each, a factor and its inverse
 in float64, and what the solver keeps of them in float32."""
-_LOGITS: Final = 8 * 64 * 2**20
-"""Two sides of a piece, and what comparing them takes."""
+_LOGITS: Final = 4 * 64 * 2**20
+"""Two sides of a piece, and what comparing them takes, when the layers' memory is free again."""
 
 
 def memory_bytes(model: Model, tokens: int) -> int:
@@ -22,13 +22,8 @@ def memory_bytes(model: Model, tokens: int) -> int:
     config = model.config
     embedding = max(info.nbytes for name, info in model.tensors.items() if part_of(name))
     widest = max(config.hidden, config.feed_forward, config.heads * config.head_dim)
-    return (
-        tokens * _token_floats(config) * _FLOAT
-        + _SQUARES * widest * widest
-        + _SLABS * SLAB_WEIGHTS * _FLOAT
-        + _LOGITS
-        + 2 * embedding
-    )
+    layers = tokens * _token_floats(config) * _FLOAT + _SQUARES * widest * widest
+    return max(layers, _LOGITS) + _SLABS * SLAB_WEIGHTS * _FLOAT + 2 * embedding
 
 
 def _token_floats(config: ModelConfig) -> int:
