@@ -70,8 +70,8 @@ def run(config: Config, name: str, out: Path, wishes: Wishes, *, as_json: bool) 
     text = calibration_text() if wishes.text is None else _read(wishes.text)
     source = Library(config.home).path(name.removeprefix("file:"))
     with (
-        open_compression(source, text, scratch=out.parent) as compression,
         progress_bar(name) as progress,
+        open_compression(source, text, out.parent, progress) as compression,
     ):
         _state_memory(compression)
         plan = _plan(config, compression, wishes.target, progress)

@@ -192,13 +192,15 @@ class Compression:
 
 
 @contextmanager
-def open_compression(path: Path, text: str, scratch: Path) -> Iterator[Compression]:
+def open_compression(
+    path: Path, text: str, scratch: Path, progress: Progress = silent
+) -> Iterator[Compression]:
     """Open a GGUF file or a model folder to compress it by a text.
 
     A folder is written as GGUF first, into `scratch`, where it takes its own size until the end.
     Raises ModelFileError for what cannot be read and ModelError for what cannot be compressed.
     """
-    with as_gguf(path, text, scratch) as file:
+    with as_gguf(path, text, scratch, progress) as file:
         gguf = read_gguf(file)
         try:
             yield Compression(gguf, text)

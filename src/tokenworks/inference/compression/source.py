@@ -10,12 +10,13 @@ from tokenworks.errors import ModelError
 from tokenworks.inference.models.export import GGUFForm, check_same
 from tokenworks.inference.models.gguf_writer import open_gguf_writer
 from tokenworks.inference.models.model import Model, load_model
+from tokenworks.inference.models.progress import Progress, silent
 from tokenworks.inference.text.export import check_same_tokens, tokenizer_metadata
 from tokenworks.inference.text.open import open_codec
 
 
 @contextmanager
-def as_gguf(path: Path, probe: str, scratch: Path) -> Iterator[Path]:
+def as_gguf(path: Path, probe: str, scratch: Path, progress: Progress = silent) -> Iterator[Path]:
     """The file itself, or one in `scratch` with the folder's weights as they are.
 
     Raises ModelError for a folder that no GGUF file can hold; its tokens are compared on `probe`.
@@ -27,13 +28,13 @@ def as_gguf(path: Path, probe: str, scratch: Path) -> Iterator[Path]:
         file = Path(place) / "source.gguf"
         model = load_model(path)
         try:
-            _write(model, path, file, probe)
+            _write(model, path, file, probe, progress)
         finally:
             model.close()
         yield file
 
 
-def _write(model: Model, folder: Path, file: Path, probe: str) -> None:
+def _write(model: Model, folder: Path, file: Path, probe: str, progress: Progress) -> None:
     form = GGUFForm(model)
     tensors = form.tensors
     size, free = sum(tensor.nbytes for tensor in tensors), shutil.disk_usage(file.parent).free
@@ -45,8 +46,11 @@ def _write(model: Model, folder: Path, file: Path, probe: str) -> None:
         )
     metadata = {**form.metadata, **tokenizer_metadata(folder, model.config.vocabulary, probe)}
     with open_gguf_writer(file, metadata, tensors) as writer:
+        done = 0
         for name, raw in form.raw():
             writer.write(name, raw)
+            done += raw.nbytes
+            progress("copying", done, size)
     written = load_model(file)
     check_same(model.config, written.config)
     written.close()
