@@ -21,7 +21,7 @@ from tokenworks.inference.executors.reference import ReferenceExecutor
 from tokenworks.inference.models.architectures.bert import BERT
 from tokenworks.inference.models.gguf import read_gguf
 from tokenworks.inference.models.gguf_values import LazyArray
-from tokenworks.inference.models.gguf_writer import EncodedTensor, write_gguf
+from tokenworks.inference.models.gguf_writer import EncodedTensor, StoredValue, write_gguf
 from tokenworks.inference.models.model import load_model
 from tokenworks.inference.models.quantisation import quantise
 from tokenworks.inference.models.random_model import TINY_CONFIG, tiny_config, write_random_model
@@ -216,22 +216,36 @@ def test_a_text_that_is_too_short_is_refused(model: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf, 7e4])
 def test_weights_that_no_type_holds_are_refused(value: float, tmp_path: Path) -> None:
-    write_model(tmp_path / "good.gguf", type=TensorType.F32)
-    good = load_model(tmp_path / "good.gguf")
-    name, tensors = "blk.1.ffn_up.weight", []
-    for known, info in good.tensors.items():
-        values = good.float32(known)
-        if known == name:
-            values[3, 5] = value
-        tensors.append(EncodedTensor(known, info.type, info.shape, quantise(values, info.type)))
-    vocabulary = tiny_vocabulary()
-    keys = {k: v for k, v in good.metadata.items() if not k.startswith("tokenizer.")}
-    write_gguf(tmp_path / "bad.gguf", {**keys, **vocabulary}, tensors)
+    name = "blk.1.ffn_up.weight"
+    write_changed(tmp_path / "bad.gguf", name, (3, 5), value)
 
     with pytest.raises(ModelFileError, match=f"{name}.*no scale reaches so far"):
         compressed(tmp_path / "bad.gguf", tmp_path / "out.gguf")
 
     assert not (tmp_path / "out.gguf").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
+@pytest.mark.parametrize("value", [np.nan, 1e30])
+def test_a_model_that_computes_no_numbers_is_refused(value: float, tmp_path: Path) -> None:
+    write_changed(tmp_path / "bad.gguf", "blk.1.attn_norm.weight", (7,), value)
+
+    with pytest.raises(ModelFileError, match=r"no finite numbers before 'blk\.1\.attn_q\.weight'"):
+        compressed(tmp_path / "bad.gguf", tmp_path / "out.gguf")
+
+
+def write_changed(path: Path, name: str, place: tuple[int, ...], value: float) -> None:
+    """A model with one weight that is not as it should be."""
+    write_model(path, type=TensorType.F32)
+    good, tensors = load_model(path), []
+    for known, info in good.tensors.items():
+        values = good.float32(known)
+        if known == name:
+            values[place] = value
+        tensors.append(EncodedTensor(known, info.type, info.shape, quantise(values, info.type)))
+    gguf = read_gguf(path)
+    metadata = {key: StoredValue(gguf.stored_value(key)) for key in gguf.metadata}
+    write_gguf(path, metadata, tensors)
 
 
 def test_memory_stays_below_what_was_told(tmp_path: Path) -> None:

@@ -67,8 +67,8 @@ def test_gptq_beats_ggml_s_own_rounding_by_far_where_inputs_vary_together() -> N
 
 def test_inputs_that_have_strayed_are_made_up_for() -> None:
     weights, source = matrix(48, 96), inputs(96)
-    given = source + np.random.default_rng(3).normal(0, 0.5, source.shape).astype(np.float32)
-    given[:, :10] *= 0.9  # what a layer before lost
+    given = source + np.random.default_rng(3).normal(0, 0.2, source.shape).astype(np.float32)
+    given[:, ::3] *= 0.7  # what layers before lost
     alike = moments(given, given)
 
     plain = values(Q4_0, list(solve(Q4_0, weights, Curvature.of(alike))), 96)
@@ -78,7 +78,7 @@ def test_inputs_that_have_strayed_are_made_up_for() -> None:
     def strayed(found: Array) -> float:
         return float(np.square(source @ weights.T - given @ found.T).mean())
 
-    assert strayed(shifted) < 0.9 * strayed(plain)
+    assert strayed(shifted) < 0.7 * strayed(plain)
 
 
 def test_rows_do_not_depend_on_each_other() -> None:
@@ -113,7 +113,7 @@ def test_the_triangle_is_that_of_the_inverse() -> None:
     curvature = Curvature.of(alike)
     upper = curvature.upper.astype(np.float64)
     damped = alike[np.ix_(curvature.order, curvature.order)]
-    damped[np.diag_indices(160)] += 0.01 * np.trace(alike) / 160
+    damped[np.diag_indices(160)] += 0.3 * np.trace(alike) / 160
 
     assert (np.tril(upper, -1) == 0).all()
     np.testing.assert_allclose(upper.T @ upper @ damped, np.eye(160), atol=1e-3)

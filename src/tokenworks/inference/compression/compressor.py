@@ -137,9 +137,11 @@ class Compressor(StreamedWeights):
         full = f"{name}.weight"
         if not self._solves or self._types[full] == self.model.tensors[full].type:
             return None
-        if not np.isfinite(inputs).all():
-            raise ModelFileError(f"The model computes no numbers before {full!r}")
-        return Curvature.of(moments_of(inputs, inputs), moments_of(sources - inputs, inputs))
+        with np.errstate(over="ignore", invalid="ignore"):
+            alike, strayed = moments_of(inputs, inputs), moments_of(sources - inputs, inputs)
+        if not (np.isfinite(alike).all() and np.isfinite(strayed).all()):
+            raise ModelFileError(f"The model computes no finite numbers before {full!r}")
+        return Curvature.of(alike, strayed)
 
 
 def moments_of(left: Array, right: Array) -> Moments:

@@ -26,10 +26,8 @@ from tokenworks.inference.compression.codes import GROUP, Code, Factors, Floats,
 _ROWS = 512
 _COLUMNS = 128
 """Columns whose errors reach those far behind them in one product."""
-_DAMPING = 0.01
+_DAMPING = 0.3
 """Of the mean squared input, added to each one: what was seen is not all that will come."""
-_SHIFT_DAMPING = 0.1
-"""The same for what inputs have strayed by; 0.01 to 0.5 made little difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +48,13 @@ class Curvature:
     """How a matrix's inputs vary together, prepared once for all of its rows.
 
     `order`: the columns as they are rounded, in whole groups; `upper` [columns, columns] in that
-    order: with H the inputs' moments, inverse(H) = upper.T @ upper. `shift` [columns, columns],
-    if any: weights @ shift is what makes up for inputs that are not the source's.
+    order: with H the inputs' moments, inverse(H) = upper.T @ upper. `shift` [columns, columns] in
+    that order, if any: weights @ shift makes up for inputs that are not the source's.
     """
 
     order: NDArray[np.int64]
     upper: Floats
-    shift: Floats | None = None
+    shift: Floats | None
 
     @classmethod
     def of(cls, moments: Moments, strayed: Moments | None = None) -> "Curvature":
@@ -66,13 +64,16 @@ class Curvature:
         groups = np.argsort(-inputs.sum(1), kind="stable")
         within = np.argsort(-inputs, axis=1, kind="stable")
         order = (groups[:, None] * GROUP + within[groups]).reshape(-1)
-        shift = None if strayed is None else _shift(moments, strayed)
-        return cls(order, _upper(moments[np.ix_(order, order)]), shift)
+        upper = _upper(moments[np.ix_(order, order)])
+        if strayed is None:
+            return cls(order, upper, None)
+        return cls(order, upper, strayed[np.ix_(order, order)].astype(np.float32) @ upper.T @ upper)
 
     def target(self, weights: Floats) -> Floats:
-        """What to round: rows [rows, columns] that do with these inputs what `weights` do with the
-        source's."""
-        return weights if self.shift is None else weights + weights @ self.shift
+        """What to round, in order: rows [rows, columns] that do with these inputs what `weights` do
+        with the source's."""
+        ordered = weights[:, self.order]
+        return ordered if self.shift is None else ordered + ordered @ self.shift
 
 
 def nearest(code: Code, weights: Floats, importance: NDArray[np.floating]) -> Iterator[Solved]:
@@ -96,8 +97,8 @@ def nearest(code: Code, weights: Floats, importance: NDArray[np.floating]) -> It
 def solve(code: Code, weights: Floats, curvature: Curvature) -> Iterator[Solved]:
     """The rows [rows, columns] a few at a time, whatever their number."""
     for start in range(0, len(weights), _ROWS):
-        columns = curvature.target(weights[start : start + _ROWS]).T[curvature.order]
-        quants, fitted = _solve(code, np.ascontiguousarray(columns), curvature.upper)
+        columns = np.ascontiguousarray(curvature.target(weights[start : start + _ROWS]).T)
+        quants, fitted = _solve(code, columns, curvature.upper)
         restored = np.empty_like(quants)
         restored[curvature.order] = quants
         first = curvature.order[::GROUP] // GROUP
@@ -133,13 +134,6 @@ def _solve(code: Code, columns: Floats, upper: Floats) -> tuple[Floats, list[Fac
     return columns, groups
 
 
-def _shift(moments: Moments, strayed: Moments) -> Floats:
-    """strayed @ inverse(moments), damped: few inputs must not explain everything."""
-    damped = moments.copy()
-    damped[np.diag_indices(len(damped))] += _SHIFT_DAMPING * _mean(moments)
-    return np.linalg.solve(damped, strayed.T).T.astype(np.float32)
-
-
 def _upper(moments: Moments) -> Floats:
     """The upper triangular U with inverse(moments + damping) = U.T @ U.
 
@@ -147,7 +141,7 @@ def _upper(moments: Moments) -> Floats:
     moments = R @ R.T, and U is its inverse.
     """
     count = len(moments)
-    mean = _mean(moments)
+    mean = float(np.trace(moments)) / count or 1.0  # of the squared inputs
     reverse = moments[::-1, ::-1].copy()
     damping = _DAMPING * mean
     while True:
@@ -171,8 +165,3 @@ def _inverse(upper: Moments) -> Moments:
     inverse[:half, :half], inverse[half:, half:] = left, right
     inverse[:half, half:] = -left @ upper[:half, half:] @ right
     return inverse
-
-
-def _mean(moments: Moments) -> float:
-    """Of the squared inputs, all tokens together; 1 where nothing was ever given."""
-    return float(np.trace(moments)) / len(moments) or 1.0
