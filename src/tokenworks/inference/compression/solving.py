@@ -26,7 +26,7 @@ from tokenworks.inference.compression.codes import GROUP, Code, Factors, Floats,
 _ROWS = 512
 _COLUMNS = 128
 """Columns whose errors reach those far behind them in one product."""
-_DAMPING = 0.3
+_DAMPING = 1.0
 """Of the mean squared input, added to each one: what was seen is not all that will come."""
 
 
