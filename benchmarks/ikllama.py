@@ -4,8 +4,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import llamacpp
 from harness import PEERS
+
+import llamacpp
 
 VERSION = "0.1.5"
 SOURCE = PEERS / f"ik_llama_cpp_python-{VERSION}" / "vendor" / "ik_llama.cpp"

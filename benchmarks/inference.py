@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import compression
 import limits
 import peers
 import quality
@@ -60,6 +61,7 @@ REAL: tuple[Part, ...] = (
     limits.measure,
     measure_naive,
     quality.measure,
+    compression.measure,
     measure_start,
 )
 WIDE: tuple[Part, ...] = (speed.measure, limits.measure)

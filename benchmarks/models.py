@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import exactness
 import fitting
-import llamacpp
 import loading
 import refusals
 from engine_runs import Ours
@@ -22,6 +21,7 @@ from loading import Loaded
 from rich.console import Console
 from rich.table import Table
 
+import llamacpp
 from tokenworks.config import load
 from tokenworks.inference.models.library import Library
 from tokenworks.inference.models.tensors import TensorType

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import llamacpp
 from harness import PEERS
+
+import llamacpp
 
 VERSION = "2026.4.1.0"
 PYTHON = PEERS / "openvino" / "bin" / "python"

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import ikllama
-import llamacpp
 import openvino_peer
 from harness import Trial, note
+
+import llamacpp
 
 
 class Peer(Protocol):

@@ -4,17 +4,17 @@ llama.cpp's files."""
 import tempfile
 from pathlib import Path
 
-import llamacpp
-import numpy as np
+import msgspec
 from harness import note
-from numpy.typing import NDArray
 from parts import Findings, Setup
 from rich.table import Table
 
-from tokenworks.inference.executors.base import PAGE_TOKENS, Batch, Executor, Span
+import llamacpp
+from tokenworks.inference.executors.base import PAGE_TOKENS
 from tokenworks.inference.executors.native import NativeExecutor
 from tokenworks.inference.executors.reference import ReferenceExecutor
 from tokenworks.inference.models.model import load_model
+from tokenworks.inference.quality import Comparison, window_logits
 from tokenworks.inference.text.open import open_codec
 
 WINDOW, WINDOWS = 512, 5
@@ -57,53 +57,13 @@ def divergences(setup: Setup, files: tuple[Path, ...]) -> dict[str, dict[str, fl
     passage = setup.text.read_text(encoding="utf-8")[: WINDOW * WINDOWS * 8]
     tokens = open_codec(setup.path).encode(passage)[: WINDOW * WINDOWS]
     peers = {name_of(file): llamacpp.Peer(file, setup.threads) for file in files}
-    rows: dict[str, list[NDArray[np.float64]]] = {"ours": [], **{name: [] for name in peers}}
-    agree: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in rows}
+    compared = {name: Comparison() for name in ("ours", *peers)}
     with tempfile.TemporaryDirectory() as scratch:
         for at in range(0, len(tokens), WINDOW):
             window = tokens[at : at + WINDOW]
             base = window_logits(oracle, window)
-            for name in rows:
-                if name == "ours":
-                    other = window_logits(native, window)
-                else:
-                    other = peers[name].logits(window, Path(scratch))
-                rows[name].append(divergence(base, other))
-                agree[name].append(base.argmax(-1) == other.argmax(-1))
+            compared["ours"].add(base, window_logits(native, window))
+            for name, peer in peers.items():
+                compared[name].add(base, peer.logits(window, Path(scratch)))
             note(f"quality: {min(at + WINDOW, len(tokens))} of {len(tokens)} tokens")
-    return {
-        name: {
-            "kl": float(np.concatenate(rows[name]).mean()),
-            "kl_standard_error": float(np.concatenate(rows[name]).std() / len(tokens) ** 0.5),
-            "kl_p99": float(np.quantile(np.concatenate(rows[name]), 0.99)),
-            "same_top_token": float(np.concatenate(agree[name]).mean()),
-            "tokens": len(tokens),
-        }
-        for name in rows
-    }
-
-
-def window_logits(executor: Executor, tokens: list[int]) -> NDArray[np.float32]:
-    """Next-token logits of a window of text, computed as one prompt."""
-    pages = np.arange(-(-len(tokens) // PAGE_TOKENS), dtype=np.int32)
-    batch = Batch(
-        tokens=np.array(tokens, np.int32),
-        spans=(Span(start=0, length=len(tokens), pages=pages),),
-        logit_rows=np.arange(len(tokens), dtype=np.int32),
-    )
-    return executor.forward(batch)
-
-
-def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return result
-
-
-def divergence(base: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float64]:
-    """KL(base ‖ other) of each row, in nats."""
-    kl = np.empty(len(base))
-    for at in range(0, len(base), 64):
-        p, q = log_softmax(base[at : at + 64]), log_softmax(other[at : at + 64])
-        kl[at : at + 64] = (np.exp(p) * (p - q)).sum(-1)
-    return kl
+    return {name: msgspec.structs.asdict(one.quality()) for name, one in compared.items()}

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import ikllama
-import llamacpp
 import openvino_peer
 from engine_runs import PROMPT
 from harness import Pairs, in_turn, note, summary, wait_until_idle
 from parts import Findings, Setup
 from peers import Peers, peers_on
 from rich.table import Table
+
+import llamacpp
 
 DECODE = 64
 BATCH, BATCH_PROMPT, BATCH_DECODE = 16, 64, 32

@@ -28,7 +28,15 @@ COMPARE, ATTENTION, FORWARD = "compare_paths", "compare_attention", "whole_forwa
 PROGRAMS = (COMPARE, ATTENTION, FORWARD)
 WIDE = "compare_wide"  # where there is AMX
 PLAIN = (
-    *("transformer.cpp", "attend.cpp", "weights.cpp", "pack.cpp", "decode.cpp", "arena.cpp", "team.cpp"),
+    *(
+        "transformer.cpp",
+        "attend.cpp",
+        "weights.cpp",
+        "pack.cpp",
+        "decode.cpp",
+        "arena.cpp",
+        "team.cpp",
+    ),
     "path_portable.cpp",
 )
 

@@ -19,19 +19,23 @@ def footprint_of(path: Path) -> Footprint:
     """Read a model file's header. Raises ModelFileError for a file that cannot be run."""
     model = load_model(path)
     try:
-        config = model.config
-        packed = packed_bytes(model.tensors, config)
-        return Footprint(
-            packed_bytes=sum(packed.values()),
-            four_bit_bytes=packed["q4"],
-            layers=config.layers,
-            kv_heads=config.kv_heads,
-            head_dim=config.head_dim,
-            vocabulary=config.vocabulary,
-            context_length=config.context_length,
-        )
+        return footprint(model.tensors, model.config)
     finally:
         model.close()
+
+
+def footprint(tensors: Mapping[str, TensorInfo], config: ModelConfig) -> Footprint:
+    """That of a model with these tensors, by GGUF's names."""
+    packed = packed_bytes(tensors, config)
+    return Footprint(
+        packed_bytes=sum(packed.values()),
+        four_bit_bytes=packed["q4"],
+        layers=config.layers,
+        kv_heads=config.kv_heads,
+        head_dim=config.head_dim,
+        vocabulary=config.vocabulary,
+        context_length=config.context_length,
+    )
 
 
 def packed_bytes(tensors: Mapping[str, TensorInfo], config: ModelConfig) -> Counter[str]:
