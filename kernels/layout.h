@@ -5,6 +5,9 @@
 //
 //   Q4 group: 256 B nibbles, 16 fp16 scales, 16 fp16 minima   weight = scale * nibble + minimum
 //             byte 64*c + 4*r + i holds row r, input 4*c+i (low nibble) and input 16+4*c+i (high)
+//   Q6 group: 384 B codes, 16 fp16 scales                     weight = scale * (code - 32)
+//             byte 64*c + 4*r + i holds row r, input 4*c+i in its low six bits, c < 6; the two bits above them, of
+//             three c in a row, are a code too, low bits first: input 24+i of c = 0, 1, 2, input 28+i of c = 3, 4, 5
 //   Q8 group: 512 B int8, 16 fp16 scales                      weight = scale * int8
 //             byte 64*c + 4*r + i holds row r, input 4*c+i
 //   BF16:     for each input, 16 bf16                         any number of inputs
@@ -19,9 +22,17 @@ constexpr int kGroup = 32;
 constexpr int kPageTokens = 16;
 
 constexpr int kQ4Nibbles = 256, kQ4GroupBytes = kQ4Nibbles + 64;
+constexpr int kQ6Bytes = 384, kQ6GroupBytes = kQ6Bytes + 32;
 constexpr int kQ8Bytes = 512, kQ8GroupBytes = kQ8Bytes + 32;
 
-enum class Format { q4, q8, bf16 };
+enum class Format { q4, q6, q8, bf16 };
+
+constexpr int code_bytes_of(Format format) {  // of a group
+    return format == Format::q4 ? kQ4Nibbles : format == Format::q6 ? kQ6Bytes : kQ8Bytes;
+}
+constexpr int group_bytes_of(Format format) {
+    return format == Format::q4 ? kQ4GroupBytes : format == Format::q6 ? kQ6GroupBytes : kQ8GroupBytes;
+}
 
 struct Matrix {  // [rows, inputs]; rows are padded with zeros to whole panels
     Format format = Format::bf16;
@@ -33,7 +44,7 @@ struct Matrix {  // [rows, inputs]; rows are padded with zeros to whole panels
     const uint8_t* panel(int index) const { return data + panel_bytes * size_t(index); }
 };
 
-// Rows of activations as a product's input: int8 in groups of 32 for q4 and q8, float for bf16.
+// Rows of activations as a product's input: int8 in groups of 32, float for bf16.
 struct Activations {
     int8_t* values;       // [rows, 32 * groups], symmetric, within ±127
     float* scale;         // [rows, groups]

@@ -6,6 +6,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <cstring>
+#include <optional>
 
 #include "decode.h"
 #include "transformer.h"
@@ -44,6 +45,15 @@ Source source_named(const std::string& name) {
     throw nb::value_error(("no kernel for the encoding " + name).c_str());
 }
 
+// The format by its name; none for an empty one.
+std::optional<Format> format_named(const std::string& name) {
+    if (name.empty()) return {};
+    if (name == "q4") return Format::q4;
+    if (name == "q6") return Format::q6;
+    if (name == "q8") return Format::q8;
+    throw nb::value_error(("no format " + name).c_str());
+}
+
 void expect(bool holds, const char* what) {
     if (!holds) throw nb::value_error(what);
 }
@@ -55,12 +65,13 @@ void check_bytes(const Bytes& raw, Source source, int rows, int inputs) {
 }
 
 // The bytes of a matrix's panels as this path packs them.
-nb::bytes panels(const std::string& path, const std::string& encoding, Bytes raw, int rows, int inputs) {
+nb::bytes panels(const std::string& path, const std::string& encoding, Bytes raw, int rows, int inputs, const std::string& format) {
     const Source source = source_named(encoding);
     check_bytes(raw, source, rows, inputs);
     Arena arena;
     Team alone(1);
-    const Matrix matrix = pack(path_named(path), arena, alone, {source, raw.data()}, rows, inputs, nullptr);
+    const Matrix matrix = pack(path_named(path), arena, alone, {source, raw.data()}, rows, inputs, nullptr,
+                               format_named(format));
     return nb::bytes(matrix.data, matrix.panel_bytes * size_t(matrix.panels()));
 }
 
@@ -105,13 +116,15 @@ public:
         embedding_ = raw;  // read from in every forward
         transformer_.set_embedding(source, raw.data());
     }
-    void set_matrix(int layer, const std::string& name, const std::string& encoding, Bytes raw, const Release& release) {
+    void set_matrix(int layer, const std::string& name, const std::string& encoding, Bytes raw, const Release& release,
+                    const std::string& format) {
         check_layer(layer);
         const Source source = source_named(encoding);
         const auto [rows, inputs] = transformer_.matrix_size(name);
         check_bytes(raw, source, rows, inputs);
+        const std::optional<Format> wanted = format_named(format);
         nb::gil_scoped_release others_run;
-        transformer_.set_matrix(layer, name, {source, raw.data(), release});
+        transformer_.set_matrix(layer, name, {source, raw.data(), release}, wanted);
     }
     void set_vector(int layer, const std::string& name, Floats values) {
         check_layer(layer);
@@ -181,7 +194,8 @@ void check_shape(int threads, const Shape& s) {
 NB_MODULE(_kernels, m) {
     m.doc() = "C++ kernels of the CPU executor.";
     m.def("supported_paths", &supported_paths, "Instruction-set paths that this processor can run, best first.");
-    m.def("panels", &panels, "path"_a, "encoding"_a, "raw"_a, "rows"_a, "inputs"_a, "A matrix as it is packed.");
+    m.def("panels", &panels, "path"_a, "encoding"_a, "raw"_a, "rows"_a, "inputs"_a, "format"_a = "",
+          "A matrix as it is packed.");
     m.def("decoded", &decoded, "encoding"_a, "raw"_a, "rows"_a, "inputs"_a, "An embedding's rows as they are read.");
     nb::class_<Module>(m, "Transformer")
         .def("__init__",
@@ -212,7 +226,7 @@ NB_MODULE(_kernels, m) {
              "causal"_a, "interleaved"_a, "query_scale"_a, "embedding_scale"_a, "positions"_a, "inverse_frequencies"_a,
              "window_frequencies"_a, "windows"_a)
         .def("set_embedding", &Module::set_embedding)
-        .def("set_matrix", &Module::set_matrix)
+        .def("set_matrix", &Module::set_matrix, "layer"_a, "name"_a, "encoding"_a, "raw"_a, "release"_a, "format"_a = "")
         .def("set_vector", &Module::set_vector)
         .def("allocate", &Module::allocate)
         .def("forward", &Module::forward)

@@ -14,12 +14,7 @@ namespace {
 constexpr size_t kPartBytes = size_t(4) << 20;  // of the file, packed between two releases
 
 size_t panel_bytes(Format format, int inputs) {
-    const size_t groups = size_t(inputs / kGroup);
-    switch (format) {
-        case Format::q4: return groups * kQ4GroupBytes;
-        case Format::q8: return groups * kQ8GroupBytes;
-        default: return size_t(inputs) * kPanelRows * 2;
-    }
+    return format == Format::bf16 ? size_t(inputs) * kPanelRows * 2 : size_t(inputs / kGroup) * group_bytes_of(format);
 }
 
 // Floats whose rows are no whole groups: rare and small, so one number at a time.
@@ -36,15 +31,15 @@ void pack_bf16(Source source, const uint8_t* const* rows, int count, int inputs,
 
 }  // namespace
 
-Format format_for(Source source, int inputs) {
-    if (source == Source::q4_0 || source == Source::q4_1 || source == Source::q4_k) return Format::q4;
-    return inputs % kGroup == 0 ? Format::q8 : Format::bf16;
+Format format_for(Source source, int inputs, std::optional<Format> wanted) {
+    if (inputs % kGroup != 0) return Format::bf16;
+    return wanted ? std::min(own_format(source), *wanted) : own_format(source);
 }
 
 Matrix pack(const Kernels& kernels, Arena& arena, Team& team, const Tensor& tensor, int rows, int inputs,
-            const int* order) {
+            const int* order, std::optional<Format> wanted) {
     Matrix m;
-    m.format = format_for(tensor.source, inputs);
+    m.format = format_for(tensor.source, inputs, wanted);
     m.rows = rows;
     m.inputs = inputs;
     m.panel_bytes = panel_bytes(m.format, inputs);
@@ -60,7 +55,7 @@ Matrix pack(const Kernels& kernels, Arena& arena, Team& team, const Tensor& tens
         if (m.format == Format::bf16)
             pack_bf16(tensor.source, from, count, inputs, out);
         else
-            kernels.pack_panel(tensor.source, from, count, inputs, out);
+            kernels.pack_panel(tensor.source, m.format, from, count, inputs, out);
     };
     const int part = int(std::max<size_t>(1, kPartBytes / (of_row * kPanelRows)));  // panels
     for (int begin = 0; begin < m.panels(); begin += part) {

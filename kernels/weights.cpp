@@ -94,11 +94,11 @@ void Transformer::set_embedding(Source source, const uint8_t* raw) {
     embedding_ = raw;
 }
 
-void Transformer::set_matrix(int index, const std::string& name, const Tensor& tensor) {
+void Transformer::set_matrix(int index, const std::string& name, const Tensor& tensor, std::optional<Format> wanted) {
     const auto [rows, inputs] = matrix_size(name);
     const std::vector<int> order = rotary_order(name);
     auto packed = [&, rows = rows, inputs = inputs] {
-        return pack(kernels_, arena_, team_, tensor, rows, inputs, order.empty() ? nullptr : order.data());
+        return pack(kernels_, arena_, team_, tensor, rows, inputs, order.empty() ? nullptr : order.data(), wanted);
     };
     if (index == kOuter && name == "output") {
         head_ = packed();

@@ -93,13 +93,15 @@ void set_vectors(Transformer& model, Weights& weights, int layer, const std::vec
 
 void set_layer(Transformer& model, Weights& weights, int layer) {
     const Shape& shape = model.shape();
-    const std::pair<const char*, Source> matrices[] = {
-        {"attn_q", Source::q4_0},   {"attn_k", Source::f32}, {"attn_v", Source::q8_0},  {"attn_output", Source::q4_0},
-        {"ffn_gate", Source::q4_0}, {"ffn_up", Source::q8_0}, {"ffn_down", Source::f32}};
-    for (const auto& [name, source] : matrices) {
+    struct Stored { const char* name; Source source; std::optional<Format> format; };
+    const Stored matrices[] = {
+        {"attn_q", Source::q4_0, {}},   {"attn_k", Source::f32, Format::q4}, {"attn_v", Source::q8_0, {}},
+        {"attn_output", Source::q4_0, Format::q6}, {"ffn_gate", Source::q4_0, {}}, {"ffn_up", Source::q8_0, Format::q6},
+        {"ffn_down", Source::f32, {}}};
+    for (const auto& [name, source, format] : matrices) {
         if (!shape.gated && name == std::string("ffn_gate")) continue;
         const auto [rows, inputs] = model.matrix_size(name);
-        model.set_matrix(layer, name, {source, weights.rows(source, rows, inputs).data()});
+        model.set_matrix(layer, name, {source, weights.rows(source, rows, inputs).data()}, format);
     }
     std::vector<std::string> vectors;
     if (shape.norms == NormPlace::before) vectors = {"attn_norm.weight", "ffn_norm.weight"};
@@ -121,7 +123,7 @@ std::vector<float> results_of(const Kernels& kernels, const Shape& shape) {
     const auto embedding = weights.rows(Source::q8_0, shape.vocabulary, shape.hidden);
     model.set_embedding(Source::q8_0, embedding.data());
     if (shape.causal) {
-        model.set_matrix(-1, "output", {Source::q8_0, embedding.data()});
+        model.set_matrix(-1, "output", {Source::q8_0, embedding.data()}, Format::q6);
         set_vectors(model, weights, -1, {"output_norm.weight"});
     } else {
         set_vectors(model, weights, -1, {"position_embd", "token_embd_norm.weight", "token_embd_norm.bias"});

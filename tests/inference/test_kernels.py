@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks import some_tensor
-from panels import expected_panels
+from panels import FORMATS, expected_panels
 from tokenworks.inference import _kernels
 from tokenworks.inference.executors.native import supported_paths
 from tokenworks.inference.models.quantisation import dequantise
@@ -21,9 +21,10 @@ def test_panels_are_what_numpy_makes_of_the_file(type: TensorType, isa: str, siz
         shape = (rows, blocks * max(type.block_weights, 32))
         raw = some_tensor(type, shape, size)
 
-        packed = _kernels.panels(isa, type.name, raw, *shape)
+        for wanted in (None, *FORMATS):
+            packed = _kernels.panels(isa, type.name, raw, *shape, wanted or "")
 
-        assert packed == expected_panels(raw, type, shape), shape
+            assert packed == expected_panels(raw, type, shape, wanted), (shape, wanted)
 
 
 @pytest.mark.parametrize("isa", supported_paths())
@@ -65,9 +66,13 @@ def test_any_bytes_give_the_same_panels_on_every_path(
         )
         raw[at : at + len(hostile)] = np.frombuffer(hostile, np.uint8)
 
-    panels = {_kernels.panels(isa, type.name, raw, 3, inputs) for isa in supported_paths()}
+    for wanted in (None, *FORMATS):
+        panels = {
+            _kernels.panels(isa, type.name, raw, 3, inputs, wanted or "")
+            for isa in supported_paths()
+        }
 
-    assert panels == {expected_panels(raw, type, (3, inputs))}
+        assert panels == {expected_panels(raw, type, (3, inputs), wanted)}, wanted
     assert len(_kernels.decoded(type.name, raw, 3, inputs)) == 3 * inputs * 4
 
 
@@ -87,3 +92,8 @@ def test_bytes_that_do_not_fill_the_rows_are_refused(type: TensorType) -> None:
 def test_an_encoding_that_is_not_known_is_refused() -> None:
     with pytest.raises(ValueError, match="no kernel for the encoding IQ1_S"):
         _kernels.panels("portable", "IQ1_S", np.zeros(32, np.uint8), 1, 32)
+
+
+def test_a_format_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ValueError, match="no format q5"):
+        _kernels.panels("portable", "F32", np.zeros(128, np.uint8), 1, 32, "q5")

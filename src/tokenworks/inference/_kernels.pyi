@@ -4,7 +4,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 def supported_paths() -> list[str]: ...
-def panels(path: str, encoding: str, raw: NDArray[np.uint8], rows: int, inputs: int) -> bytes: ...
+def panels(
+    path: str,
+    encoding: str,
+    raw: NDArray[np.uint8],
+    rows: int,
+    inputs: int,
+    format: str = "",
+) -> bytes: ...
 def decoded(encoding: str, raw: NDArray[np.uint8], rows: int, inputs: int) -> bytes: ...
 
 class Transformer:
@@ -45,6 +52,7 @@ class Transformer:
         encoding: str,
         raw: NDArray[np.uint8],
         release: Callable[[int, int], None],
+        format: str = "",
     ) -> None: ...
     def set_vector(self, layer: int, name: str, values: NDArray[np.float32]) -> None: ...
     def allocate(self, pages: int) -> None: ...

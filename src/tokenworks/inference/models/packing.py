@@ -11,7 +11,7 @@ from tokenworks.inference.models.panel_format import GROUP, panel_format
 from tokenworks.inference.models.tensors import TensorInfo
 
 _PANEL_ROWS = 16
-_GROUP_BYTES = {"q4": 320, "q8": 544}  # of 16 rows by 32 inputs: quants, scales, minima
+_GROUP_BYTES = {"q4": 320, "q6": 416, "q8": 544}  # of 16 rows by 32 inputs: quants, scales, minima
 _ALIGNMENT = 64
 
 
