@@ -16,13 +16,12 @@ from typing import Any
 
 import ikllama
 import llamacpp
-import numpy as np
+import msgspec
 import openvino_peer
 from engine_runs import PROMPT, Ours
 from factory import start_factory
 from harness import DATA, ROOT, Pairs, finish, in_turn, summary, wait_until_idle
 from naive import Naive
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -30,11 +29,12 @@ from tokenworks.cli.measurements import last_level_bytes
 from tokenworks.config import load
 from tokenworks.fleet.discover.machine import discover
 from tokenworks.fleet.discover.measure import measure_limits
-from tokenworks.inference.executors.base import PAGE_TOKENS, Batch, Executor, Span
+from tokenworks.inference.executors.base import PAGE_TOKENS
 from tokenworks.inference.executors.native import NativeExecutor
 from tokenworks.inference.executors.reference import ReferenceExecutor
 from tokenworks.inference.models.library import Library
 from tokenworks.inference.models.model import Model, load_model
+from tokenworks.inference.quality import Comparison, window_logits
 from tokenworks.inference.text.open import open_codec
 
 DECODE = 64
@@ -119,32 +119,6 @@ def measure_engine(ours: Ours) -> dict[str, float]:
     }
 
 
-def window_logits(executor: Executor, tokens: list[int]) -> NDArray[np.float32]:
-    """Next-token logits of a window of text, computed as one prompt."""
-    pages = np.arange(-(-len(tokens) // PAGE_TOKENS), dtype=np.int32)
-    batch = Batch(
-        tokens=np.array(tokens, np.int32),
-        spans=(Span(start=0, length=len(tokens), pages=pages),),
-        logit_rows=np.arange(len(tokens), dtype=np.int32),
-    )
-    return executor.forward(batch)
-
-
-def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return result
-
-
-def divergence(base: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float64]:
-    """KL(base ‖ other) of each row, in nats."""
-    kl = np.empty(len(base))
-    for at in range(0, len(base), 64):
-        p, q = log_softmax(base[at : at + 64]), log_softmax(other[at : at + 64])
-        kl[at : at + 64] = (np.exp(p) * (p - q)).sum(-1)
-    return kl
-
-
 def measure_quality(path: Path, threads: int, text: Path) -> dict[str, dict[str, float]]:
     """KL divergence from the shipped file in f32, of ours and of llama.cpp's files."""
     model: Model = load_model(path)
@@ -157,32 +131,16 @@ def measure_quality(path: Path, threads: int, text: Path) -> dict[str, dict[str,
     tokens = open_codec(path).encode(passage)[: WINDOW * WINDOWS]
     files = (llamacpp.transcoded(path, "Q4_0"), path)
     peers = {f"llama.cpp {llamacpp.encoding(file)}": llamacpp.Peer(file, threads) for file in files}
-    rows: dict[str, list[NDArray[np.float64]]] = {"ours": [], **{name: [] for name in peers}}
-    agree: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in rows}
+    found = {name: Comparison() for name in ("ours", *peers)}
     with tempfile.TemporaryDirectory() as scratch:
         for at in range(0, len(tokens), WINDOW):
             window = tokens[at : at + WINDOW]
             base = window_logits(oracle, window)
-            for name in rows:
-                mine = name == "ours"
-                other = (
-                    window_logits(native, window)
-                    if mine
-                    else peers[name].logits(window, Path(scratch))
-                )
-                rows[name].append(divergence(base, other))
-                agree[name].append(base.argmax(-1) == other.argmax(-1))
+            found["ours"].add(base, window_logits(native, window))
+            for name, peer in peers.items():
+                found[name].add(base, peer.logits(window, Path(scratch)))
             note(f"quality: {min(at + WINDOW, len(tokens))} of {len(tokens)} tokens")
-    return {
-        name: {
-            "kl": float(np.concatenate(rows[name]).mean()),
-            "kl_standard_error": float(np.concatenate(rows[name]).std() / len(tokens) ** 0.5),
-            "kl_p99": float(np.quantile(np.concatenate(rows[name]), 0.99)),
-            "same_top_token": float(np.concatenate(agree[name]).mean()),
-            "tokens": len(tokens),
-        }
-        for name in rows
-    }
+    return {name: msgspec.structs.asdict(one.quality()) for name, one in found.items()}
 
 
 def first_token_s() -> float:
