@@ -39,9 +39,10 @@ static void quantise(const float* x, int size, const Activations& out) {
         int8_t* values = out.values + g * kGroup;
         const int32_t sum = store_bytes(values, round_to_ints(multiply(a, splat(inverse)))) +
                             store_bytes(values + 16, round_to_ints(multiply(b, splat(inverse))));
-        out.scale[g] = largest / 127.0f;
-        out.sum[g] = sum;
-        out.scaled_sum[g] = out.scale[g] * float(sum);
+        const size_t cell = out.cell(0, g);
+        out.scale[cell] = largest / 127.0f;
+        out.sum[cell] = sum;
+        out.scaled_sum[cell] = out.scale[cell] * float(sum);
     }
 }
 

@@ -19,6 +19,7 @@ namespace tokenworks {
 
 constexpr int kPanelRows = 16;
 constexpr int kGroup = 32;
+constexpr int kTileRows = 16;  // of activations
 constexpr int kPageTokens = 16;
 
 constexpr int kQ4Nibbles = 256, kQ4GroupBytes = kQ4Nibbles + 64;
@@ -44,31 +45,36 @@ struct Matrix {  // [rows, inputs]; rows are padded with zeros to whole panels
     const uint8_t* panel(int index) const { return data + panel_bytes * size_t(index); }
 };
 
-// Rows of activations as a product's input: int8 in groups of 32, float for bf16.
+// Rows of activations as a product's input: int8 in groups of 32, float for bf16. What belongs to a group
+// lies in *tiles* of 16 rows, so that a product of many rows reads it as vectors; buffers hold whole tiles.
 struct Activations {
     int8_t* values;       // [rows, 32 * groups], symmetric, within ±127
-    float* scale;         // [rows, groups]
-    int32_t* sum;         // [rows, groups]: sum of the group's int8 values
-    float* scaled_sum;    // [rows, groups]: scale * sum
+    float* scale;         // [tiles, groups, 16]
+    int32_t* sum;         // [tiles, groups, 16]: sum of the group's int8 values
+    float* scaled_sum;    // [tiles, groups, 16]: scale * sum
     float* floats;        // [rows, stride]
     int groups;
     size_t stride;
+    int first = 0;        // where in those tiles row 0 is
 
+    // Place of a row's group in scale, sum and scaled_sum; that of the next group is kTileRows further.
+    size_t cell(int row, int group) const {
+        const int place = first + row;
+        return (size_t(place / kTileRows) * groups + group) * kTileRows + place % kTileRows;
+    }
     Activations from_row(int row) const {
         Activations view = *this;
         view.values += size_t(row) * groups * kGroup;
-        view.scale += size_t(row) * groups;
-        view.sum += size_t(row) * groups;
-        view.scaled_sum += size_t(row) * groups;
         view.floats += size_t(row) * stride;
+        view.first += row;
         return view;
     }
     Activations from_group(int group) const {  // of the first row
         Activations view = *this;
         view.values += size_t(group) * kGroup;
-        view.scale += group;
-        view.sum += group;
-        view.scaled_sum += group;
+        view.scale += group * kTileRows;
+        view.sum += group * kTileRows;
+        view.scaled_sum += group * kTileRows;
         return view;
     }
 };

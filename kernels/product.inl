@@ -12,12 +12,13 @@ TW_INLINE void panel_tile(const uint8_t* w, const Activations& in, int row, Floa
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) total[r] = splat(0.0f);
     for (int g = 0; g < in.groups; ++g, w += group_bytes) {
+        const size_t cell = in.cell(row, g);  // the rows are of one tile
         const int8_t* values[Rows];
         int32_t sums[Rows];
 #pragma GCC unroll 8
         for (int r = 0; r < Rows; ++r) {
             values[r] = in.values + (size_t(row + r) * in.groups + g) * kGroup;
-            sums[r] = in.sum[size_t(row + r) * in.groups + g];
+            sums[r] = in.sum[cell + r];
         }
         Ints dots[Rows];
         if constexpr (format == Format::q4)
@@ -28,15 +29,13 @@ TW_INLINE void panel_tile(const uint8_t* w, const Activations& in, int row, Floa
             dot_q8<Rows>(w, values, sums, dots);
         const Floats scale = load_half((const uint16_t*)(w + code_bytes));
 #pragma GCC unroll 8
-        for (int r = 0; r < Rows; ++r) {
-            const size_t at = size_t(row + r) * in.groups + g;
-            total[r] = fused(multiply(scale, splat(in.scale[at])), to_floats(dots[r]), total[r]);
-        }
+        for (int r = 0; r < Rows; ++r)
+            total[r] = fused(multiply(scale, splat(in.scale[cell + r])), to_floats(dots[r]), total[r]);
         if constexpr (format == Format::q4) {
             const Floats least = load_half((const uint16_t*)(w + code_bytes + 32));
 #pragma GCC unroll 8
             for (int r = 0; r < Rows; ++r)
-                total[r] = fused(least, splat(in.scaled_sum[size_t(row + r) * in.groups + g]), total[r]);
+                total[r] = fused(least, splat(in.scaled_sum[cell + r]), total[r]);
         }
     }
 }

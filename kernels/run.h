@@ -18,6 +18,7 @@ struct ActivationBuffer {
 
     Activations reserve(int rows, int size, int stride) {
         const int groups = (size + kGroup - 1) / kGroup;
+        rows = (rows + kTileRows - 1) / kTileRows * kTileRows;
         const size_t cells = size_t(rows) * groups;
         if (values.size() < cells * kGroup) {
             values.resize(cells * kGroup);

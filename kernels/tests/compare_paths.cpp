@@ -63,6 +63,7 @@ struct Rows {  // activations with their own memory
 
     Rows(int rows, int size, std::vector<float> x) : floats(std::move(x)) {
         const int groups = (size + kGroup - 1) / kGroup;
+        rows = (rows + kTileRows - 1) / kTileRows * kTileRows;
         values.resize(size_t(rows) * groups * kGroup);
         scale.resize(size_t(rows) * groups);
         scaled_sum.resize(scale.size());
@@ -121,8 +122,9 @@ void check_product(const std::vector<const Kernels*>& paths, Team& team, Source 
     if (integers && rows > 1) {  // the largest sums that can occur
         for (int i = 0; i < inputs; ++i) in.values[size_t(i)] = 127;
         for (int g = 0; g < in.view.groups; ++g) {
-            in.sum[size_t(g)] = 127 * kGroup;
-            in.scaled_sum[size_t(g)] = in.scale[size_t(g)] * 127 * kGroup;
+            const size_t cell = in.view.cell(0, g);
+            in.sum[cell] = 127 * kGroup;
+            in.scaled_sum[cell] = in.scale[cell] * 127 * kGroup;
         }
     }
     const size_t stride = size_t(matrix.panels()) * kPanelRows;
@@ -133,7 +135,7 @@ void check_product(const std::vector<const Kernels*>& paths, Team& team, Source 
         for (int row = 0; row < rows; ++row)
             for (int i = 0; i < inputs; ++i) {
                 const size_t at = size_t(row) * inputs + i;
-                const double x = integers ? double(in.scale[size_t(row) * in.view.groups + i / kGroup]) * in.values[at]
+                const double x = integers ? double(in.scale[in.view.cell(row, i / kGroup)]) * in.values[at]
                                           : double(in.floats[at]);
                 want[size_t(row) * stride + n] += weights[size_t(i)] * x;
             }
@@ -242,7 +244,7 @@ void check_rows(const std::vector<const Kernels*>& paths, int size) {
             Rows row(1, size, x);
             path->quantise(x.data(), size, row.view);
             for (int i = 0; i < size; ++i) {
-                const float step = row.scale[size_t(i / kGroup)];
+                const float step = row.scale[row.view.cell(0, i / kGroup)];
                 expect(std::fabs(row.values[size_t(i)] * step - x[size_t(i)]) <= 0.5001f * step, "quantise" + where);
             }
             codes.push_back(row.values);
