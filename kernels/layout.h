@@ -40,6 +40,7 @@ struct Matrix {  // [rows, inputs]; rows are padded with zeros to whole panels
     int rows = 0, inputs = 0;
     const uint8_t* data = nullptr;
     size_t panel_bytes = 0;
+    size_t room = 0;  // bytes of memory at data
 
     int panels() const { return (rows + kPanelRows - 1) / kPanelRows; }
     const uint8_t* panel(int index) const { return data + panel_bytes * size_t(index); }

@@ -37,13 +37,22 @@ Format format_for(Source source, int inputs, std::optional<Format> wanted) {
 }
 
 Matrix pack(const Kernels& kernels, Arena& arena, Team& team, const Tensor& tensor, int rows, int inputs,
-            const int* order, std::optional<Format> wanted) {
+            const int* order, const Wanted& wanted, const Matrix& before) {
     Matrix m;
-    m.format = format_for(tensor.source, inputs, wanted);
+    m.format = format_for(tensor.source, inputs, wanted.format);
     m.rows = rows;
     m.inputs = inputs;
     m.panel_bytes = panel_bytes(m.format, inputs);
-    uint8_t* data = arena.allocate(m.panel_bytes * size_t(m.panels()));
+    const size_t bytes = m.panel_bytes * size_t(m.panels());
+    uint8_t* data;
+    if (before.room >= bytes) {
+        data = const_cast<uint8_t*>(before.data);
+        std::memset(data, 0, bytes);
+        m.room = before.room;
+    } else {
+        data = arena.allocate(bytes);
+        m.room = bytes;
+    }
     m.data = data;
 
     const size_t of_row = row_bytes(tensor.source, inputs);
@@ -55,7 +64,7 @@ Matrix pack(const Kernels& kernels, Arena& arena, Team& team, const Tensor& tens
         if (m.format == Format::bf16)
             pack_bf16(tensor.source, from, count, inputs, out);
         else
-            kernels.pack_panel(tensor.source, m.format, from, count, inputs, out);
+            kernels.pack_panel(tensor.source, m.format, from, wanted.importance, count, inputs, out);
     };
     const int part = int(std::max<size_t>(1, kPartBytes / (of_row * kPanelRows)));  // panels
     for (int begin = 0; begin < m.panels(); begin += part) {

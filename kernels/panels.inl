@@ -64,6 +64,13 @@ TW_INLINE Ints steps_of(Floats x, float step, float least, float most) {
 
 TW_INLINE float sum_of(Floats a, Floats b) { return sum_lanes(add(a, b)); }
 
+// A group of one row, and how much the square of each weight's error counts.
+struct Group { Floats a, b, a_counts, b_counts; };
+
+TW_INLINE float counted_sum(const Group& group, Floats a, Floats b) {
+    return sum_of(multiply(a, group.a_counts), multiply(b, group.b_counts));
+}
+
 // Sixteen rows' groups in steps of -127 … 127.
 static void round_q8(const float (*x)[kLargestBlock], int rows, int groups, Chunk& chunk) {
     for (int g = 0; g < groups; ++g) {
@@ -85,7 +92,8 @@ static void round_q8(const float (*x)[kLargestBlock], int rows, int groups, Chun
 // One group of one row in steps of -32 … 31. Of five steps around the one that makes the largest weight -32, the one whose codes come nearest
 // to the weights at their best scale, sum(weight * code) / sum(code * code): the larger sum(weight * code)^2 /
 // sum(code * code), the smaller the squared error.
-static void round_q6(Floats a, Floats b, int8_t* codes, float& scale) {
+static void round_q6(const Group& group, int8_t* codes, float& scale) {
+    const Floats a = group.a, b = group.b;
     const float size = max_lanes(maximum(absolute(a), absolute(b))) + 0.0f;  // no negative zero
     const float largest = max_lanes(maximum(a, b)) == size ? size : -size;
     float best = 0.0f;
@@ -95,8 +103,8 @@ static void round_q6(Floats a, Floats b, int8_t* codes, float& scale) {
         const float step = largest / float(-parts);
         const Ints first = steps_of(a, step, -32, 31), second = steps_of(b, step, -32, 31);
         const Floats p = to_floats(first), q = to_floats(second);
-        const float with_weights = sum_of(multiply(a, p), multiply(b, q));
-        const float squares = sum_of(multiply(p, p), multiply(q, q));
+        const float with_weights = counted_sum(group, multiply(a, p), multiply(b, q));
+        const float squares = counted_sum(group, multiply(p, p), multiply(q, q));
         const float fit = with_weights * with_weights / squares;
         if (!(fit > best)) continue;
         best = fit;
@@ -108,11 +116,12 @@ static void round_q6(Floats a, Floats b, int8_t* codes, float& scale) {
 
 // One group of one row in steps of 0 … 15 above a minimum. Tried are the whole range and, by least squares, what codes of slightly narrower
 // ranges would have as scale and minimum: rounding the outermost weights inwards is often the smaller error.
-static void round_q4(Floats a, Floats b, uint8_t* codes, float& scale, float& least) {
+static void round_q4(const Group& group, uint8_t* codes, float& scale, float& least) {
+    const Floats a = group.a, b = group.b;
     // Which of two zeros their maximum is differs between processors; with 0 added, it is the positive one.
     const float low = 0.0f - max_lanes(maximum(subtract(splat(0.0f), a), subtract(splat(0.0f), b)));
     const float width = max_lanes(maximum(a, b)) + 0.0f - low;
-    const float sum = sum_of(a, b);
+    const float sum = counted_sum(group, a, b), counts = sum_of(group.a_counts, group.b_counts);
     float best = __builtin_inff();
     scale = width / 15.0f, least = low;
     __builtin_memset(codes, 0, kGroup / 2);
@@ -122,19 +131,20 @@ static void round_q4(Floats a, Floats b, uint8_t* codes, float& scale, float& le
         if (candidate > 0) {
             const Floats p = to_floats(steps_of(subtract(a, splat(from)), step, 0, 15));
             const Floats q = to_floats(steps_of(subtract(b, splat(from)), step, 0, 15));
-            const float codes_sum = sum_of(p, q), squares = sum_of(multiply(p, p), multiply(q, q));
-            const float with_weights = sum_of(multiply(a, p), multiply(b, q));
-            const float spread = float(kGroup) * squares - codes_sum * codes_sum;
+            const float codes_sum = counted_sum(group, p, q);
+            const float squares = counted_sum(group, multiply(p, p), multiply(q, q));
+            const float with_weights = counted_sum(group, multiply(a, p), multiply(b, q));
+            const float spread = counts * squares - codes_sum * codes_sum;
             if (!(spread > 0.0f)) continue;
-            step = (float(kGroup) * with_weights - codes_sum * sum) / spread;
-            from = (sum - step * codes_sum) / float(kGroup);
+            step = (counts * with_weights - codes_sum * sum) / spread;
+            from = (sum - step * codes_sum) / counts;
         }
         step = half_to_float(float_to_half(step)), from = half_to_float(float_to_half(from));
         const Ints first = steps_of(subtract(a, splat(from)), step, 0, 15);
         const Ints second = steps_of(subtract(b, splat(from)), step, 0, 15);
         const Floats p = subtract(a, add(multiply(splat(step), to_floats(first)), splat(from)));
         const Floats q = subtract(b, add(multiply(splat(step), to_floats(second)), splat(from)));
-        const float error = sum_of(multiply(p, p), multiply(q, q));
+        const float error = counted_sum(group, multiply(p, p), multiply(q, q));
         if (!(error < best)) continue;
         best = error;
         scale = step, least = from;
@@ -145,17 +155,17 @@ static void round_q4(Floats a, Floats b, uint8_t* codes, float& scale, float& le
     }
 }
 
-// Floats of sixteen rows, rounded to groups of a format.
-static void round_rows(const float (*x)[kLargestBlock], Format format, int rows, int groups, Chunk& chunk) {
+// Floats of sixteen rows, rounded to groups of a format. `counts`: how much each input's error counts.
+static void round_rows(const float (*x)[kLargestBlock], const float* counts, Format format, int rows, int groups, Chunk& chunk) {
     if (format == Format::q8) return round_q8(x, rows, groups, chunk);
     for (int g = 0; g < groups; ++g)
         for (int r = 0; r < rows; ++r) {
-            const Floats a = numbers_only(load(x[r] + g * kGroup)), b = numbers_only(load(x[r] + g * kGroup + 16));
-            float& scale = chunk.scale[g][r];
+            const float *from = x[r] + g * kGroup, *count = counts + g * kGroup;
+            const Group group = {numbers_only(load(from)), numbers_only(load(from + 16)), load(count), load(count + 16)};
             if (format == Format::q4)
-                round_q4(a, b, chunk.codes[r] + g * (kGroup / 2), scale, chunk.least[g][r]);
+                round_q4(group, chunk.codes[r] + g * (kGroup / 2), chunk.scale[g][r], chunk.least[g][r]);
             else
-                round_q6(a, b, (int8_t*)chunk.codes[r] + g * kGroup, scale);
+                round_q6(group, (int8_t*)chunk.codes[r] + g * kGroup, chunk.scale[g][r]);
         }
 }
 
@@ -190,8 +200,11 @@ TW_INLINE void put(const Chunk& chunk, int rows, int groups, uint8_t* out) {
 }
 
 template <Source source>
-static void pack_rows(Format format, const uint8_t* const* rows, int count, int inputs, uint8_t* out) {
+static void pack_rows(Format format, const uint8_t* const* rows, const float* importance, int count, int inputs,
+                      uint8_t* out) {
     constexpr Block block = block_of(source);
+    alignas(64) float ones[kLargestBlock];
+    for (float& one : ones) one = 1.0f;
     Chunk chunk;
     __builtin_memset(&chunk, 0, sizeof chunk);  // rows beyond the matrix stay zero
     for (int begin = 0; begin < inputs; begin += kLargestBlock) {
@@ -206,7 +219,7 @@ static void pack_rows(Format format, const uint8_t* const* rows, int count, int 
         if (!kept) {
             alignas(64) float x[kPanelRows][kLargestBlock];
             for (int r = 0; r < count; ++r) floats_of<source>(rows[r] + from, width, x[r]);
-            round_rows(x, format, count, groups, chunk);
+            round_rows(x, importance ? importance + begin : ones, format, count, groups, chunk);
         }
         switch (format) {
             case Format::q4: put<Format::q4>(chunk, count, groups, out); break;
@@ -217,24 +230,25 @@ static void pack_rows(Format format, const uint8_t* const* rows, int count, int 
     }
 }
 
-static void pack_panel(Source source, Format format, const uint8_t* const* rows, int count, int inputs, uint8_t* out) {
+static void pack_panel(Source source, Format format, const uint8_t* const* rows, const float* importance, int count,
+                       int inputs, uint8_t* out) {
     using enum Source;
     switch (source) {
-        case f32: return pack_rows<f32>(format, rows, count, inputs, out);
-        case f16: return pack_rows<f16>(format, rows, count, inputs, out);
-        case bf16: return pack_rows<bf16>(format, rows, count, inputs, out);
-        case q8_0: return pack_rows<q8_0>(format, rows, count, inputs, out);
-        case q4_0: return pack_rows<q4_0>(format, rows, count, inputs, out);
-        case q4_1: return pack_rows<q4_1>(format, rows, count, inputs, out);
-        case q5_0: return pack_rows<q5_0>(format, rows, count, inputs, out);
-        case q5_1: return pack_rows<q5_1>(format, rows, count, inputs, out);
-        case iq4_nl: return pack_rows<iq4_nl>(format, rows, count, inputs, out);
-        case q2_k: return pack_rows<q2_k>(format, rows, count, inputs, out);
-        case q3_k: return pack_rows<q3_k>(format, rows, count, inputs, out);
-        case q4_k: return pack_rows<q4_k>(format, rows, count, inputs, out);
-        case q5_k: return pack_rows<q5_k>(format, rows, count, inputs, out);
-        case q6_k: return pack_rows<q6_k>(format, rows, count, inputs, out);
-        case q8_k: return pack_rows<q8_k>(format, rows, count, inputs, out);
-        case iq4_xs: return pack_rows<iq4_xs>(format, rows, count, inputs, out);
+        case f32: return pack_rows<f32>(format, rows, importance, count, inputs, out);
+        case f16: return pack_rows<f16>(format, rows, importance, count, inputs, out);
+        case bf16: return pack_rows<bf16>(format, rows, importance, count, inputs, out);
+        case q8_0: return pack_rows<q8_0>(format, rows, importance, count, inputs, out);
+        case q4_0: return pack_rows<q4_0>(format, rows, importance, count, inputs, out);
+        case q4_1: return pack_rows<q4_1>(format, rows, importance, count, inputs, out);
+        case q5_0: return pack_rows<q5_0>(format, rows, importance, count, inputs, out);
+        case q5_1: return pack_rows<q5_1>(format, rows, importance, count, inputs, out);
+        case iq4_nl: return pack_rows<iq4_nl>(format, rows, importance, count, inputs, out);
+        case q2_k: return pack_rows<q2_k>(format, rows, importance, count, inputs, out);
+        case q3_k: return pack_rows<q3_k>(format, rows, importance, count, inputs, out);
+        case q4_k: return pack_rows<q4_k>(format, rows, importance, count, inputs, out);
+        case q5_k: return pack_rows<q5_k>(format, rows, importance, count, inputs, out);
+        case q6_k: return pack_rows<q6_k>(format, rows, importance, count, inputs, out);
+        case q8_k: return pack_rows<q8_k>(format, rows, importance, count, inputs, out);
+        case iq4_xs: return pack_rows<iq4_xs>(format, rows, importance, count, inputs, out);
     }
 }

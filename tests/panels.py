@@ -19,6 +19,7 @@ def expected_panels(
     type: TensorType,
     shape: tuple[int, int],
     wanted: GroupFormat | None = None,
+    importance: Floats | None = None,
 ) -> bytes:
     """A matrix [rows, inputs] as the kernels hold it, rows filled up with zeros to whole panels."""
     with np.errstate(all="ignore"):
@@ -26,14 +27,15 @@ def expected_panels(
         if format == "bf16":
             return _bf16(dequantise(raw, type, shape))
         own = format == panel_format(type, shape[1])
+        counts = (np.ones(shape[1], "f4") if importance is None else importance).reshape(-1, GROUP)
         if format == "q4":
-            return _q4(
-                *(_nibbles(raw, type, shape) if own else _round_q4(_values(raw, type, shape)))
-            )
+            if own:
+                return _q4(*_nibbles(raw, type, shape))
+            return _q4(*_round_q4(_values(raw, type, shape), counts))
         if own and type in (TensorType.Q8_0, *QUANTS_KEPT):
             quants, scale = _kept(raw, type, shape)
         elif format == "q6":
-            quants, scale = _round_q6(_values(raw, type, shape))
+            quants, scale = _round_q6(_values(raw, type, shape), counts)
         else:
             quants, scale = _round_q8(_values(raw, type, shape))
         scale = np.where(np.isnan(scale), 0, scale).astype("<f2")
@@ -77,14 +79,14 @@ def _round_q8(values: Floats) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
     return _steps(values, scale.astype(np.float32), -127, 127).astype(np.int8), scale
 
 
-def _round_q6(values: Floats) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
+def _round_q6(values: Floats, counts: Floats) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
     size = np.abs(values).max(axis=-1)
     largest = np.where(values.max(axis=-1) == size, size, -size)
     scale = largest / np.float32(-32)
     best, quants = np.zeros_like(size), np.zeros_like(values)
     for parts in range(30, 35):
         codes = _steps(values, largest / np.float32(-parts), -32, 31)
-        with_weights, squares = _sum(values * codes), _sum(codes * codes)
+        with_weights, squares = _sum(values * codes * counts), _sum(codes * codes * counts)
         fit = with_weights * with_weights / squares
         better = fit > best
         best = np.where(better, fit, best)
@@ -94,11 +96,11 @@ def _round_q6(values: Floats) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
 
 
 def _round_q4(
-    values: Floats,
+    values: Floats, counts: Floats
 ) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.float16]]:
     low = values.min(axis=-1) + np.float32(0)
     width = values.max(axis=-1) + np.float32(0) - low
-    total = _sum(values)
+    total, all_counts = _sum(values * counts), _sum(counts)
     scale, least = width / np.float32(15), low
     best, quants = np.full_like(low, np.inf), np.zeros_like(values)
     for parts, refined in ((15, False), (15, True), (15.7, True), (16.4, True)):
@@ -107,15 +109,15 @@ def _round_q4(
         usable = np.ones(low.shape, bool)
         if refined:
             codes = _steps(values - start[..., None], step, 0, 15)
-            sums, squares = _sum(codes), _sum(codes * codes)
-            spread = np.float32(32) * squares - sums * sums
+            sums, squares = _sum(codes * counts), _sum(codes * codes * counts)
+            spread = all_counts * squares - sums * sums
             usable = spread > 0
-            step = (np.float32(32) * _sum(values * codes) - sums * total) / spread
-            start = (total - step * sums) / np.float32(32)
+            step = (all_counts * _sum(values * codes * counts) - sums * total) / spread
+            start = (total - step * sums) / all_counts
         step, start = (x.astype("<f2").astype(np.float32) for x in (step, start))
         codes = _steps(values - start[..., None], step, 0, 15)
         error = values - (step[..., None] * codes + start[..., None])
-        errors = _sum(error * error)
+        errors = _sum(error * error * counts)
         better = usable & (errors < best)
         best = np.where(better, errors, best)
         scale, least = np.where(better, step, scale), np.where(better, start, least)

@@ -113,7 +113,7 @@ void check_product(const std::vector<const Kernels*>& paths, Team& team, Source 
                               std::to_string(inputs) + " rows " + std::to_string(rows);
     Arena arena;
     const auto raw = encoded_rows(source, outputs, inputs, format);
-    const Matrix matrix = pack(*paths[0], arena, team, {source, raw.data()}, outputs, inputs, nullptr, format);
+    const Matrix matrix = pack(*paths[0], arena, team, {source, raw.data()}, outputs, inputs, nullptr, {format});
     Rows in(rows, inputs, floats(size_t(rows) * inputs));
     const bool integers = matrix.format != Format::bf16;
     if (integers)
@@ -165,12 +165,13 @@ void check_packing(const std::vector<const Kernels*>& paths, Source source, Form
     const size_t bytes = row_bytes(source, inputs);
     std::vector<uint8_t> raw(bytes * size_t(count));
     for (uint8_t& byte : raw) byte = uint8_t(random_bits());
+    const auto importance = floats(size_t(inputs), 0, 4);
     const uint8_t* rows[kPanelRows];
     for (int r = 0; r < count; ++r) rows[r] = raw.data() + bytes * size_t(r);
     std::vector<std::vector<uint8_t>> panels;
     for (const Kernels* path : paths) {
         panels.emplace_back(size_t(inputs / kGroup) * group_bytes_of(format));
-        path->pack_panel(source, format, rows, count, inputs, panels.back().data());
+        path->pack_panel(source, format, rows, importance.data(), count, inputs, panels.back().data());
         expect(panels.back() == panels[0], std::string("panels of ") + block_of(source).name + " differ on " + path->name);
     }
     add_to_digest(panels[0].data(), panels[0].size());

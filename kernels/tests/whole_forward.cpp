@@ -101,7 +101,7 @@ void set_layer(Transformer& model, Weights& weights, int layer) {
     for (const auto& [name, source, format] : matrices) {
         if (!shape.gated && name == std::string("ffn_gate")) continue;
         const auto [rows, inputs] = model.matrix_size(name);
-        model.set_matrix(layer, name, {source, weights.rows(source, rows, inputs).data()}, format);
+        model.set_matrix(layer, name, {source, weights.rows(source, rows, inputs).data()}, {format});
     }
     std::vector<std::string> vectors;
     if (shape.norms == NormPlace::before) vectors = {"attn_norm.weight", "ffn_norm.weight"};
@@ -123,7 +123,7 @@ std::vector<float> results_of(const Kernels& kernels, const Shape& shape) {
     const auto embedding = weights.rows(Source::q8_0, shape.vocabulary, shape.hidden);
     model.set_embedding(Source::q8_0, embedding.data());
     if (shape.causal) {
-        model.set_matrix(-1, "output", {Source::q8_0, embedding.data()}, Format::q6);
+        model.set_matrix(-1, "output", {Source::q8_0, embedding.data()}, {Format::q6});
         set_vectors(model, weights, -1, {"output_norm.weight"});
     } else {
         set_vectors(model, weights, -1, {"position_embd", "token_embd_norm.weight", "token_embd_norm.bias"});

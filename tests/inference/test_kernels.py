@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks import some_tensor
-from panels import FORMATS, expected_panels
+from panels import FORMATS, expected_panels, panel_weights
 from tokenworks.inference import _kernels
 from tokenworks.inference.executors.native import supported_paths
+from tokenworks.inference.models.panel_format import GroupFormat
 from tokenworks.inference.models.quantisation import dequantise
 from tokenworks.inference.models.tensors import TensorType
 
@@ -25,6 +26,27 @@ def test_panels_are_what_numpy_makes_of_the_file(type: TensorType, isa: str, siz
             packed = _kernels.panels(isa, type.name, raw, *shape, wanted or "")
 
             assert packed == expected_panels(raw, type, shape, wanted), (shape, wanted)
+
+
+@pytest.mark.parametrize("isa", supported_paths())
+@pytest.mark.parametrize("wanted", ["q4", "q6"])
+def test_errors_that_count_for_more_are_made_smaller(wanted: GroupFormat, isa: str) -> None:
+    shape = (37, 96)
+    raw = some_tensor(TensorType.F32, shape)
+    importance = np.random.default_rng(3).choice([0.25, 1, 400], shape[1]).astype(np.float32)
+
+    packed = _kernels.panels(isa, "F32", raw, *shape, wanted, importance)
+
+    assert packed == expected_panels(raw, TensorType.F32, shape, wanted, importance)
+    values = raw.view("<f4").reshape(shape)
+    plain = expected_panels(raw, TensorType.F32, shape, wanted)
+    errors = [
+        (importance * (panel_weights(panels, wanted, shape) - values) ** 2).sum()
+        for panels in (packed, plain)
+    ]
+    assert errors[0] < 0.8 * errors[1]
+    with pytest.raises(ValueError, match="one number an input"):
+        _kernels.panels(isa, "F32", raw, *shape, wanted, importance[:-1])
 
 
 @pytest.mark.parametrize("isa", supported_paths())
