@@ -2,21 +2,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstring>
 
 #include "arena.h"
 #include "run.h"
 
 namespace tokenworks {
-
-namespace {
-
-double median(std::vector<double>& values) {
-    std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-    return values[values.size() / 2];
-}
-
-}  // namespace
 
 std::vector<double> panel_seconds(const Kernels& kernels, int threads, int inputs, const std::vector<Format>& formats,
                                   int rows, size_t memory_bytes, size_t pass_bytes, int runs) {
@@ -34,7 +26,7 @@ std::vector<double> panel_seconds(const Kernels& kernels, int threads, int input
 
     Team team(threads);
     Cursor cursor;
-    std::vector<std::vector<double>> taken(formats.size());
+    std::vector<double> fastest(formats.size(), INFINITY);
     const int chunk = std::max(1, panels / (threads * 8));
     for (int run = 0; run <= runs; ++run)  // the first of them only wakes caches and threads
         for (size_t f = 0; f < formats.size(); ++f) {
@@ -52,11 +44,9 @@ std::vector<double> panel_seconds(const Kernels& kernels, int threads, int input
                                     out.data() + size_t(begin) * kPanelRows, size_t(panels) * kPanelRows, false);
             });
             const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
-            if (run > 0) taken[f].push_back(seconds.count() / panels);
+            if (run > 0) fastest[f] = std::min(fastest[f], seconds.count() / panels);
         }
-    std::vector<double> medians;
-    for (auto& values : taken) medians.push_back(median(values));
-    return medians;
+    return fastest;
 }
 
 }  // namespace tokenworks

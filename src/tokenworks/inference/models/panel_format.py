@@ -13,6 +13,8 @@ from tokenworks.inference.models.tensors import TensorType
 PanelFormat = Literal["q4", "q6", "q8", "bf16"]
 GroupFormat = Literal["q4", "q6", "q8"]
 
+FORMATS_VERSION: Final = 1
+"""Of what kernels make of weights: what was measured with another one says nothing."""
 GROUP: Final = 32  # kGroup of the kernels
 _FOUR_BITS: Final = (TensorType.Q4_0, TensorType.Q4_1, TensorType.Q4_K)
 _BITS: Final[dict[PanelFormat, int]] = {"q4": 4, "q6": 6, "q8": 8, "bf16": 16}
@@ -30,6 +32,11 @@ def panel_format(type: TensorType, inputs: int, wanted: GroupFormat | None = Non
         return "bf16"
     own = _own_format(type)
     return wanted if wanted and _BITS[wanted] < _BITS[own] else own
+
+
+def bits_of(format: PanelFormat) -> int:
+    """Bits of one quant."""
+    return _BITS[format]
 
 
 def matrix_form(type: TensorType, inputs: int, wanted: GroupFormat | None = None) -> str:
