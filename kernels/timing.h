@@ -6,9 +6,9 @@
 
 namespace tokenworks {
 
-// Seconds a panel of `inputs` columns in each of the formats takes of all threads together, with `rows` rows of activations:
-// the fastest of `runs` passes, since others' work only adds, over different `pass_bytes` of a memory of `memory_bytes`, the formats in turn, so that caches hold
-// of it what they would of a model of that size.
+// Seconds that a panel of `inputs` columns in each of the formats takes of all threads together, with `rows` rows of
+// activations: the fastest of `runs` passes, since other programs only add to it. The formats take turns, and each pass
+// reads another `pass_bytes` of a memory of `memory_bytes`, so that caches hold as much of it as of a model of that size.
 std::vector<double> panel_seconds(const Kernels& kernels, int threads, int inputs, const std::vector<Format>& formats,
                                   int rows, size_t memory_bytes, size_t pass_bytes, int runs);
 

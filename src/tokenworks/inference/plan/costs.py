@@ -68,7 +68,7 @@ def measure_panels(
     seconds: dict[tuple[int, PanelFormat, int], float] = {}
     for inputs in sorted({info.shape[1] for info in matrices if info.shape[1] % GROUP == 0}):
         for rows in (1, TOGETHER):
-            sizes = {"memory_bytes": memory, "pass_bytes": _PASS_BYTES, "runs": _RUNS}
+            sizes = {"memory_bytes": memory, "pass_bytes": min(memory, _PASS_BYTES), "runs": _RUNS}
             found = _kernels.panel_seconds(path, threads, inputs, formats, rows, **sizes)
             for format, each in zip(formats, found, strict=True):
                 seconds[inputs, format, rows] = each
