@@ -8,7 +8,7 @@ import msgspec
 from rich.filesize import decimal
 from rich.table import Table
 
-from tokenworks.cli.console import aside, data
+from tokenworks.cli.console import aside, data, printable
 from tokenworks.config import Config
 from tokenworks.errors import ModelError, UnsupportedByKernels
 from tokenworks.fleet.discover.processors import read_processors, usable_cores
@@ -121,7 +121,7 @@ def _made(config: Config, path: Path, place: Path, *, budget: float | None) -> P
 
 
 def _show(id: str, plan: Plan, config: Config) -> None:
-    data.print(f"{id}  {plan.path}, {plan.threads} threads", style="bold")
+    data.print(f"{printable(id)}  {plan.path}, {plan.threads} threads", style="bold")
     table = Table(
         *("class", "held in", "size", "1 row", "16 rows", "KL", "same top"),
         box=None,
