@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #define TW_INLINE static inline __attribute__((always_inline))
+#define TW_MEMBER inline __attribute__((always_inline))
 
 namespace tokenworks {
 
@@ -46,6 +47,13 @@ TW_INLINE uint16_t float_to_bf16(float x) {
     const uint32_t bits = float_to_bits(x);
     if ((bits & 0x7FFFFFFF) > 0x7F800000) return uint16_t(bits >> 16 | 0x40);
     return uint16_t((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+// As attention's factor: what is less than 2^-50 becomes 0 (see attention.h).
+TW_INLINE uint16_t float_to_factor(float x) {
+    const uint32_t bits = float_to_bits(x), magnitude = bits & 0x7FFFFFFF;
+    const uint32_t rounded = magnitude > 0x7F800000 ? bits | 0x400000 : bits + 0x7FFF + (bits >> 16 & 1);
+    return magnitude < 0x26800000 ? 0 : uint16_t(rounded >> 16);
 }
 
 }  // namespace tokenworks

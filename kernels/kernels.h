@@ -3,6 +3,7 @@
 // Every kernel computes each output element by one fixed order of additions, whatever the number of rows
 // it is called with: that is what makes answers independent of the batch.
 #pragma once
+#include "attention.h"
 #include "layout.h"
 #include "source.h"
 
@@ -40,23 +41,35 @@ struct Kernels {
     void (*add_to)(float* x, const float* y, int size);
     // One row to int8 groups; `size` is a multiple of 32.
     void (*quantise)(const float* x, int size, const Activations& out);
+    // Of a path with wide products (layout.h), else null: a q4 panel becomes a wide one in place, `row_scales` are its
+    // sixteen; one row becomes digits.
+    void (*widen)(uint8_t* panel, int groups, float* row_scales);
+    void (*quantise_wide)(const float* x, int size, const Activations& out);
     // gate = activation(gate), times up unless that is null; `size` is a multiple of 16.
     void (*activate)(Activation activation, float* gate, const float* up, int size);
+    // The same for `rows` rows of one group, 32 floats apart, of which `size` count; quantised into the group of `out`.
+    void (*activate_group)(Activation activation, float* gate, const float* up, int rows, int size, const Activations& out);
     // Rotate the pairs (x[i], x[i + half]); cosine and sine have `half` entries.
     void (*rotate)(float* x, const float* cosine, const float* sine, int half);
-    void (*to_half)(const float* x, uint16_t* y, int size);
-    // Softmax attention of up to `kQueryTile` queries of one KV head over the sequence's pages.
-    // `scratch` holds kQueryTile * (tokens rounded up to 16) floats.
-    void (*attend)(const Query* queries, int count, const KeyValues& kv, int kv_head, const int32_t* pages,
-                   float* scratch);
+    // One token's key, and `count` dimensions of its value from `first` on, into a page of its sequence. `clear_after`:
+    // the values of the page's later tokens become 0.
+    void (*store_key)(const float* key, const KeyValues& kv, int page, int head, int slot);
+    void (*store_value)(const float* value, int first, int count, const KeyValues& kv, int page, int head, int slot,
+                        bool clear_after);
+    // Softmax attention of up to kQueryBlock queries of one KV head over the chunks [begin, end) of the sequence's tokens:
+    // parts [count, part_floats(head_dim)]. `scratch` holds attention_scratch(head_dim) floats.
+    void (*attend)(const Query* queries, int count, const KeyValues& kv, int kv_head, const int32_t* pages, int begin,
+                   int end, float* scratch, float* parts);
+    // Merges the parts of consecutive stretches of chunks, [stretches, count, part_floats(head_dim)], and writes each
+    // query's result.
+    void (*settle)(const Query* queries, int count, float* parts, int stretches, int head_dim);
 };
-
-constexpr int kQueryTile = 4;
 
 extern const Kernels kPortableKernels;
 #if defined(__x86_64__)
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512VnniKernels;
+extern const Kernels kAmxKernels;
 #elif defined(__aarch64__)
 extern const Kernels kNeonI8mmKernels;
 extern const Kernels kNeonKernels;

@@ -31,19 +31,23 @@ static void rms_norm(const float* x, const float* weight, float epsilon, int siz
     for (int i = whole; i < size; ++i) y[i] = x[i] * scale * weight[i];
 }
 
+// 32 floats to int8; `cell` is the group's place.
+TW_INLINE void quantise_group(const float* x, const Activations& out, size_t cell) {
+    const Floats a = load(x), b = load(x + 16);
+    const float largest = max_lanes(maximum(absolute(a), absolute(b)));
+    const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+    const Ints low = round_to_ints(multiply(a, splat(inverse))), high = round_to_ints(multiply(b, splat(inverse)));
+    store_bytes(out.values + cell * kGroup, low);
+    store_bytes(out.values + cell * kGroup + 16, high);
+    const int32_t sum = sum_of(low, high);
+    out.scale[cell] = largest / 127.0f;
+    out.sum[cell] = sum;
+    out.scaled_sum[cell] = out.scale[cell] * float(sum);
+}
+
 static void quantise(const float* x, int size, const Activations& out) {
-    for (int g = 0; g < size / kGroup; ++g) {
-        const Floats a = load(x + g * kGroup), b = load(x + g * kGroup + 16);
-        const float largest = max_lanes(maximum(absolute(a), absolute(b)));
-        const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
-        int8_t* values = out.values + g * kGroup;
-        const int32_t sum = store_bytes(values, round_to_ints(multiply(a, splat(inverse)))) +
-                            store_bytes(values + 16, round_to_ints(multiply(b, splat(inverse))));
-        const size_t cell = out.cell(0, g);
-        out.scale[cell] = largest / 127.0f;
-        out.sum[cell] = sum;
-        out.scaled_sum[cell] = out.scale[cell] * float(sum);
-    }
+    size_t cell = out.cell(0, 0);
+    for (int g = 0; g < size / kGroup; ++g, cell += size_t(out.tile_rows)) quantise_group(x + g * kGroup, out, cell);
 }
 
 static void layer_norm(const float* x, const float* weight, const float* bias, float epsilon, int size, float* y) {
@@ -116,6 +120,22 @@ static void activate(Activation activation, float* gate, const float* up, int si
     }
 }
 
+template <Activation activation>
+TW_INLINE void activate_rows(float* gate, const float* up, int rows, int size, const Activations& out) {
+    for (int row = 0; row < rows; ++row) {
+        activate_all<activation>(gate + row * kGroup, up ? up + row * kGroup : up, size);
+        quantise_group(gate + row * kGroup, out, out.cell(row, 0));
+    }
+}
+
+static void activate_group(Activation activation, float* gate, const float* up, int rows, int size, const Activations& out) {
+    switch (activation) {
+        case Activation::silu: return activate_rows<Activation::silu>(gate, up, rows, size, out);
+        case Activation::gelu_tanh: return activate_rows<Activation::gelu_tanh>(gate, up, rows, size, out);
+        case Activation::gelu: return activate_rows<Activation::gelu>(gate, up, rows, size, out);
+    }
+}
+
 static void rotate(float* x, const float* cosine, const float* sine, int half) {
     int i = 0;
     for (; i + 16 <= half; i += 16) {
@@ -128,8 +148,4 @@ static void rotate(float* x, const float* cosine, const float* sine, int half) {
         x[i] = a * cosine[i] - b * sine[i];
         x[half + i] = b * cosine[i] + a * sine[i];
     }
-}
-
-static void to_half(const float* x, uint16_t* y, int size) {
-    for (int i = 0; i < size; i += 16) store_half(y + i, load(x + i));
 }

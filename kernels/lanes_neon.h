@@ -8,6 +8,7 @@
 
 namespace tokenworks::neon_lanes {
 
+constexpr int kSums = 6, kQueryRows = 6;  // attention: sums that registers hold, rows of its widest tile
 constexpr int kRowTile = 4;  // activation rows per register tile: 16 of the 32 registers hold their sums
 
 struct Floats { float32x4_t part[4]; };
@@ -49,12 +50,34 @@ TW_INLINE void store_half(uint16_t* p, Floats v) {
 TW_INLINE Floats load_bf16(const uint16_t* p) {
     TW_PARTS(Floats, vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 16)));
 }
+TW_INLINE Floats load_even(const uint16_t* p) {
+    TW_PARTS(Floats, vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_u16(vld1q_u16(p + 8 * i)), 16)));
+}
+TW_INLINE Floats load_odd(const uint16_t* p) {
+    TW_PARTS(Floats, vreinterpretq_f32_u32(
+        vandq_u32(vreinterpretq_u32_u16(vld1q_u16(p + 8 * i)), vdupq_n_u32(0xFFFF0000))));
+}
 TW_INLINE Floats power_of_two(Ints n) {
     TW_PARTS(Floats, vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(n.part[i], vdupq_n_s32(127)), 23)));
 }
+TW_INLINE Floats times_power(Floats v, Floats shifted, Floats x, float limit) {
+    TW_PARTS(Floats, vreinterpretq_f32_u32(vandq_u32(
+        vaddq_u32(vreinterpretq_u32_f32(v.part[i]), vshlq_n_u32(vreinterpretq_u32_f32(shifted.part[i]), 23)),
+        vcgeq_f32(x.part[i], vdupq_n_f32(limit)))));
+}
+TW_INLINE float32x4_t rounded_part(uint32x4_t bits) {
+    const uint32x4_t even = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+    const uint32x4_t sum = vaddq_u32(vaddq_u32(bits, vdupq_n_u32(0x7FFF)), even);
+    return vreinterpretq_f32_u32(vandq_u32(sum, vdupq_n_u32(0xFFFF0000)));
+}
+TW_INLINE Floats rounded_to_bf16(Floats v) { TW_PARTS(Floats, rounded_part(vreinterpretq_u32_f32(v.part[i]))); }
 TW_INLINE Floats keep_first(Floats v, int count, float other) {
     const int32_t lanes[4] = {0, 1, 2, 3};
     TW_PARTS(Floats, vbslq_f32(vcgtq_s32(vdupq_n_s32(count - 4 * i), vld1q_s32(lanes)), v.part[i], vdupq_n_f32(other)));
+}
+TW_INLINE Floats keep_from(Floats v, int begin, float other) {
+    const int32_t lanes[4] = {0, 1, 2, 3};
+    TW_PARTS(Floats, vbslq_f32(vcgtq_s32(vdupq_n_s32(begin - 4 * i), vld1q_s32(lanes)), vdupq_n_f32(other), v.part[i]));
 }
 // The same folding order as the other paths: 16 -> 8 -> 4 -> 2 -> 1 by halves.
 TW_INLINE float sum_lanes(Floats v) {
@@ -66,11 +89,15 @@ TW_INLINE float sum_lanes(Floats v) {
 TW_INLINE float max_lanes(Floats v) {
     return vmaxvq_f32(vmaxq_f32(vmaxq_f32(v.part[0], v.part[2]), vmaxq_f32(v.part[1], v.part[3])));
 }
-TW_INLINE int32_t store_bytes(int8_t* p, Ints v) {
+TW_INLINE void store_bytes(int8_t* p, Ints v) {
     const int16x8_t low = vcombine_s16(vmovn_s32(v.part[0]), vmovn_s32(v.part[1]));
     const int16x8_t high = vcombine_s16(vmovn_s32(v.part[2]), vmovn_s32(v.part[3]));
     vst1q_s8(p, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
-    return vaddvq_s32(vaddq_s32(vaddq_s32(v.part[0], v.part[1]), vaddq_s32(v.part[2], v.part[3])));
+}
+TW_INLINE int32_t sum_of(Ints a, Ints b) {
+    int32x4_t sum = vaddq_s32(a.part[0], b.part[0]);
+    for (int i = 1; i < 4; ++i) sum = vaddq_s32(sum, vaddq_s32(a.part[i], b.part[i]));
+    return vaddvq_s32(sum);
 }
 
 #undef TW_PARTS

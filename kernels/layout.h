@@ -10,6 +10,8 @@
 //             three c in a row, are a code too, low bits first: input 24+i of c = 0, 1, 2, input 28+i of c = 3, 4, 5
 //   Q8 group: 512 B int8, 16 fp16 scales                      weight = scale * int8
 //             byte 64*c + 4*r + i holds row r, input 4*c+i
+//   Wide Q4 group: 256 B nibbles as above, 16 pairs of int16     weight = row's scale * (factor * (nibble - 8) + offset)
+//             the pair of row r: its factor, then its offset; the bracket is within ±kMostWide
 //   BF16:     for each input, 16 bf16                         any number of inputs
 #pragma once
 #include <cstddef>
@@ -26,14 +28,19 @@ constexpr int kQ4Nibbles = 256, kQ4GroupBytes = kQ4Nibbles + 64;
 constexpr int kQ6Bytes = 384, kQ6GroupBytes = kQ6Bytes + 32;
 constexpr int kQ8Bytes = 512, kQ8GroupBytes = kQ8Bytes + 32;
 
-enum class Format { q4, q6, q8, bf16 };
+enum class Format { q4, q4_wide, q6, q8, bf16 };
 
 constexpr int code_bytes_of(Format format) {  // of a group
-    return format == Format::q4 ? kQ4Nibbles : format == Format::q6 ? kQ6Bytes : kQ8Bytes;
+    return format == Format::q8 ? kQ8Bytes : format == Format::q6 ? kQ6Bytes : kQ4Nibbles;
 }
 constexpr int group_bytes_of(Format format) {
-    return format == Format::q4 ? kQ4GroupBytes : format == Format::q6 ? kQ6GroupBytes : kQ8GroupBytes;
+    return format == Format::q8 ? kQ8GroupBytes : format == Format::q6 ? kQ6GroupBytes : kQ4GroupBytes;
 }
+
+// A wide product is an exact integer over blocks of groups: of weights of 15 bits and activations of two digits, high and
+// low, whose value is 128 * high + low. The block is as long as no sum can leave 32 bits:
+// kMostWide * 127 * kGroup * kWideBlock < 2^31.
+constexpr int kWideBlock = 32, kMostWide = 16383, kMostDigits = 127 * 128;
 
 struct Matrix {  // [rows, inputs]; rows are padded with zeros to whole panels
     Format format = Format::bf16;
@@ -41,63 +48,59 @@ struct Matrix {  // [rows, inputs]; rows are padded with zeros to whole panels
     const uint8_t* data = nullptr;
     size_t panel_bytes = 0;
     size_t room = 0;  // bytes of memory at data
+    const float* row_scales = nullptr;  // [rows, rounded up to whole panels], of a wide matrix
 
     int panels() const { return (rows + kPanelRows - 1) / kPanelRows; }
     const uint8_t* panel(int index) const { return data + panel_bytes * size_t(index); }
 };
 
-// Rows of activations as a product's input: int8 in groups of 32, float for bf16. What belongs to a group
-// lies in *tiles* of 16 rows, so that a product of many rows reads it as vectors; buffers hold whole tiles.
+// Rows of activations as the input of wide products. Tiles are those of Activations; of two groups, a pair, the bytes of
+// one row follow each other.
+struct WideActivations {
+    int8_t *high, *low;  // [tiles, pairs, tile_rows, 64]; the second half of an odd last pair is zero
+    int32_t* sums;       // [tiles, groups, tile_rows, 4]: of a group's digits -8 * sum of high, the same sum << 16; of low
+    float* scale;        // [tiles, blocks, tile_rows]
+};
+
+// Rows of activations as a product's input: int8 in groups of 32, float for bf16. The groups lie in *tiles*
+// of up to 16 rows: the first group of every row, then the second of every row, so that a product of many rows reads
+// them as one piece. Fewer rows are one lower tile. Buffers end with room for kTileRows more groups.
 struct Activations {
-    int8_t* values;       // [rows, 32 * groups], symmetric, within ±127
-    float* scale;         // [tiles, groups, 16]
-    int32_t* sum;         // [tiles, groups, 16]: sum of the group's int8 values
-    float* scaled_sum;    // [tiles, groups, 16]: scale * sum
-    float* floats;        // [rows, stride]
+    int8_t* values;     // [tiles, groups, tile_rows, 32], symmetric, within ±127
+    float* scale;       // [tiles, groups, tile_rows]
+    int32_t* sum;       // [tiles, groups, tile_rows]: sum of the group's int8 values
+    float* scaled_sum;  // [tiles, groups, tile_rows]: scale * sum
+    float* floats;      // [rows, stride]
     int groups;
     size_t stride;
-    int first = 0;        // where in those tiles row 0 is
+    int tile_rows;
+    WideActivations wide = {};
+    int first = 0;  // where in those tiles row 0 is
 
-    // Place of a row's group in scale, sum and scaled_sum; that of the next group is kTileRows further.
-    size_t cell(int row, int group) const {
-        const int place = first + row;
-        return (size_t(place / kTileRows) * groups + group) * kTileRows + place % kTileRows;
+    int pairs() const { return (groups + 1) / 2; }
+    int blocks() const { return (groups + kWideBlock - 1) / kWideBlock; }
+    // Place of a row's part `index` where each row has `count`: groups, pairs or blocks.
+    size_t place(int row, int index, int count) const {
+        const int at = first + row;
+        return (size_t(at / tile_rows) * count + index) * tile_rows + at % tile_rows;
     }
+    // Place of a row's group in scale, sum and scaled_sum; that of the next group is tile_rows further.
+    size_t cell(int row, int group) const { return place(row, group, groups); }
     Activations from_row(int row) const {
         Activations view = *this;
-        view.values += size_t(row) * groups * kGroup;
         view.floats += size_t(row) * stride;
         view.first += row;
         return view;
     }
-    Activations from_group(int group) const {  // of the first row
+    Activations from_group(int group) const {
         Activations view = *this;
-        view.values += size_t(group) * kGroup;
-        view.scale += group * kTileRows;
-        view.sum += group * kTileRows;
-        view.scaled_sum += group * kTileRows;
+        const size_t cells = size_t(group) * tile_rows;
+        view.values += cells * kGroup;
+        view.scale += cells;
+        view.sum += cells;
+        view.scaled_sum += cells;
         return view;
     }
-};
-
-// One KV page of one layer and one KV head: keys transposed [head_dim][16], then values [16][head_dim], fp16.
-struct KeyValues {
-    uint16_t* base;      // of this layer
-    size_t page_stride;  // in fp16 elements, all KV heads of one page
-    int head_dim;
-
-    size_t head_stride() const { return size_t(2) * kPageTokens * head_dim; }
-    uint16_t* keys(int page, int head) const {
-        return base + page_stride * size_t(page) + head_stride() * size_t(head);
-    }
-    uint16_t* values(int page, int head) const { return keys(page, head) + size_t(kPageTokens) * head_dim; }
-};
-
-// One query vector to attend with: `head_dim` floats (already scaled) that see tokens first…last.
-struct Query {
-    const float* query;
-    float* out;
-    int first, last;
 };
 
 }  // namespace tokenworks

@@ -54,6 +54,15 @@ Matrix pack(const Kernels& kernels, Arena& arena, Team& team, const Tensor& tens
         m.room = bytes;
     }
     m.data = data;
+    m.row_scales = before.row_scales;
+    const Format format = m.format;
+    float* row_scales = nullptr;
+    if (format == Format::q4 && kernels.widen) {
+        row_scales = const_cast<float*>(before.row_scales);
+        if (!row_scales) row_scales = reinterpret_cast<float*>(arena.allocate(size_t(m.panels()) * kPanelRows * sizeof(float)));
+        m.format = Format::q4_wide;
+        m.row_scales = row_scales;
+    }
 
     const size_t of_row = row_bytes(tensor.source, inputs);
     auto pack_one = [&](int panel) {
@@ -64,7 +73,8 @@ Matrix pack(const Kernels& kernels, Arena& arena, Team& team, const Tensor& tens
         if (m.format == Format::bf16)
             pack_bf16(tensor.source, from, count, inputs, out);
         else
-            kernels.pack_panel(tensor.source, m.format, from, wanted.importance, count, inputs, out);
+            kernels.pack_panel(tensor.source, format, from, wanted.importance, count, inputs, out);
+        if (row_scales) kernels.widen(out, inputs / kGroup, row_scales + panel * kPanelRows);
     };
     const int part = int(std::max<size_t>(1, kPartBytes / (of_row * kPanelRows)));  // panels
     for (int begin = 0; begin < m.panels(); begin += part) {

@@ -11,13 +11,13 @@ TW_INLINE void panel_tile(const uint8_t* w, const Activations& in, int row, Floa
     constexpr int code_bytes = code_bytes_of(format), group_bytes = group_bytes_of(format);
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) total[r] = splat(0.0f);
-    for (int g = 0; g < in.groups; ++g, w += group_bytes) {
-        const size_t cell = in.cell(row, g);  // the rows are of one tile
+    size_t cell = in.cell(row, 0);  // the rows are of one tile
+    for (int g = 0; g < in.groups; ++g, w += group_bytes, cell += size_t(in.tile_rows)) {
         const int8_t* values[Rows];
         int32_t sums[Rows];
 #pragma GCC unroll 8
         for (int r = 0; r < Rows; ++r) {
-            values[r] = in.values + (size_t(row + r) * in.groups + g) * kGroup;
+            values[r] = in.values + (cell + r) * kGroup;
             sums[r] = in.sum[cell + r];
         }
         Ints dots[Rows];
@@ -89,5 +89,6 @@ static void product(const Matrix& m, int begin, int end, const Activations& in, 
         case Format::q6: return product_of<Format::q6>(m, begin, end, in, rows, out, stride, accumulate);
         case Format::q8: return product_of<Format::q8>(m, begin, end, in, rows, out, stride, accumulate);
         case Format::bf16: return product_of<Format::bf16>(m, begin, end, in, rows, out, stride, accumulate);
+        case Format::q4_wide: break;  // only of paths with a product of their own for it
     }
 }

@@ -8,6 +8,7 @@
 namespace tokenworks::avx2 {
 
 constexpr int kRowTile = 4;  // activation rows per register tile
+constexpr int kSums = 6, kQueryRows = 6;  // attention: sums that registers hold, rows of its widest tile
 
 struct Floats { __m256 low, high; };
 struct Ints { __m256i low, high; };
@@ -51,11 +52,42 @@ TW_INLINE Floats load_bf16(const uint16_t* p) {
     };
     return {widen(p), widen(p + 8)};
 }
+// Of sixteen pairs of bf16 the first ones, or the second ones.
+TW_INLINE Floats load_even(const uint16_t* p) {
+    auto half = [](const uint16_t* q) {
+        return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_loadu_si256((const __m256i*)q), 16));
+    };
+    return {half(p), half(p + 16)};
+}
+TW_INLINE Floats load_odd(const uint16_t* p) {
+    auto half = [](const uint16_t* q) {
+        const __m256i upper = _mm256_set1_epi32(int32_t(0xFFFF0000));
+        return _mm256_castsi256_ps(_mm256_and_si256(_mm256_loadu_si256((const __m256i*)q), upper));
+    };
+    return {half(p), half(p + 16)};
+}
 TW_INLINE Floats power_of_two(Ints n) {  // 2^n for -126 <= n <= 127
     auto half = [](__m256i v) {
         return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(v, _mm256_set1_epi32(127)), 23));
     };
     return {half(n.low), half(n.high)};
+}
+// v * 2^n where x >= limit, else 0. n is given as n + 1.5 * 2^23, whose low bits are added to v's exponent.
+TW_INLINE Floats times_power(Floats v, Floats shifted, Floats x, float limit) {
+    auto half = [limit](__m256 v, __m256 shifted, __m256 x) {
+        const __m256i n = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
+        const __m256 product = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v), n));
+        return _mm256_and_ps(product, _mm256_cmp_ps(x, _mm256_set1_ps(limit), _CMP_GE_OQ));
+    };
+    return {half(v.low, shifted.low, x.low), half(v.high, shifted.high, x.high)};
+}
+TW_INLINE Floats rounded_to_bf16(Floats v) {  // to the nearest, to even if there are two; v is a number
+    auto half = [](__m256 v) {
+        const __m256i bits = _mm256_castps_si256(v), even = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+        const __m256i sum = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), even);
+        return _mm256_castsi256_ps(_mm256_and_si256(sum, _mm256_set1_epi32(int32_t(0xFFFF0000))));
+    };
+    return {half(v.low), half(v.high)};
 }
 TW_INLINE Floats keep_first(Floats v, int count, float other) {  // lanes >= count become `other`
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), n = _mm256_set1_epi32(count);
@@ -64,6 +96,14 @@ TW_INLINE Floats keep_first(Floats v, int count, float other) {  // lanes >= cou
     const __m256i keep_high = _mm256_cmpgt_epi32(n, _mm256_add_epi32(lane, _mm256_set1_epi32(8)));
     return {_mm256_blendv_ps(fill, v.low, _mm256_castsi256_ps(keep_low)),
             _mm256_blendv_ps(fill, v.high, _mm256_castsi256_ps(keep_high))};
+}
+TW_INLINE Floats keep_from(Floats v, int begin, float other) {  // lanes < begin become `other`
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), n = _mm256_set1_epi32(begin);
+    const __m256 fill = _mm256_set1_ps(other);
+    const __m256i drop_low = _mm256_cmpgt_epi32(n, lane);
+    const __m256i drop_high = _mm256_cmpgt_epi32(n, _mm256_add_epi32(lane, _mm256_set1_epi32(8)));
+    return {_mm256_blendv_ps(v.low, fill, _mm256_castsi256_ps(drop_low)),
+            _mm256_blendv_ps(v.high, fill, _mm256_castsi256_ps(drop_high))};
 }
 // Lanes are folded 16 -> 8 -> 4 -> 2 -> 1 by halves, the same on every path.
 TW_INLINE float sum_lanes(Floats v) {
@@ -79,10 +119,12 @@ TW_INLINE float max_lanes(Floats v) {
     return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
 }
 // 16 int32 within ±127 to int8; returns their sum.
-TW_INLINE int32_t store_bytes(int8_t* p, Ints v) {
+TW_INLINE void store_bytes(int8_t* p, Ints v) {
     __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(v.low, v.high), 0xD8);
     _mm_storeu_si128((__m128i*)p, _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
-    __m256i s = _mm256_add_epi32(v.low, v.high);
+}
+TW_INLINE int32_t sum_of(Ints a, Ints b) {
+    const __m256i s = _mm256_add_epi32(_mm256_add_epi32(a.low, a.high), _mm256_add_epi32(b.low, b.high));
     __m128i t = _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
     t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0x4E));
     return _mm_cvtsi128_si32(_mm_add_epi32(t, _mm_shuffle_epi32(t, 0xB1)));

@@ -10,6 +10,7 @@
 namespace tokenworks::avx512vnni {
 
 constexpr int kRowTile = 8;
+constexpr int kSums = 24, kQueryRows = 12;  // attention: sums that registers hold, rows of its widest tile
 
 using Floats = __m512;
 using Ints = __m512i;
@@ -36,11 +37,29 @@ TW_INLINE void store_half(uint16_t* p, Floats v) {
 TW_INLINE Floats load_bf16(const uint16_t* p) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16));
 }
+TW_INLINE Floats load_even(const uint16_t* p) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16)); }
+TW_INLINE Floats load_odd(const uint16_t* p) {
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(p), _mm512_set1_epi32(int32_t(0xFFFF0000))));
+}
 TW_INLINE Floats power_of_two(Ints n) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(127)), 23));
 }
+TW_INLINE Floats times_power(Floats v, Floats shifted, Floats x, float limit) {
+    const __m512i n = _mm512_slli_epi32(_mm512_castps_si512(shifted), 23);
+    const __mmask16 keep = _mm512_cmp_ps_mask(x, _mm512_set1_ps(limit), _CMP_GE_OQ);
+    return _mm512_castsi512_ps(_mm512_maskz_add_epi32(keep, _mm512_castps_si512(v), n));
+}
+TW_INLINE Floats rounded_to_bf16(Floats v) {
+    const __m512i bits = _mm512_castps_si512(v), even = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), even);
+    return _mm512_castsi512_ps(_mm512_and_si512(sum, _mm512_set1_epi32(int32_t(0xFFFF0000))));
+}
 TW_INLINE Floats keep_first(Floats v, int count, float other) {
     const __mmask16 keep = count >= 16 ? 0xFFFF : count <= 0 ? 0 : __mmask16((1u << count) - 1);
+    return _mm512_mask_blend_ps(keep, _mm512_set1_ps(other), v);
+}
+TW_INLINE Floats keep_from(Floats v, int begin, float other) {
+    const __mmask16 keep = begin >= 16 ? 0 : begin <= 0 ? 0xFFFF : __mmask16(0xFFFFu << begin);
     return _mm512_mask_blend_ps(keep, _mm512_set1_ps(other), v);
 }
 TW_INLINE __m256 low_half(Floats v) { return _mm512_castps512_ps256(v); }
@@ -58,10 +77,8 @@ TW_INLINE float max_lanes(Floats v) {
     b = _mm_max_ps(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
 }
-TW_INLINE int32_t store_bytes(int8_t* p, Ints v) {
-    _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(v));
-    return _mm512_reduce_add_epi32(v);
-}
+TW_INLINE void store_bytes(int8_t* p, Ints v) { _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(v)); }
+TW_INLINE int32_t sum_of(Ints a, Ints b) { return _mm512_reduce_add_epi32(_mm512_add_epi32(a, b)); }
 TW_INLINE Ints splat4(const int8_t* p) {
     int32_t bytes;
     __builtin_memcpy(&bytes, p, 4);

@@ -5,6 +5,7 @@
 
 namespace tokenworks::portable {
 
+constexpr int kSums = 4, kQueryRows = 4;  // attention: sums kept at once, rows of its widest tile
 constexpr int kRowTile = 1;  // unpacking is not what takes the time here, and one tile compiles fast
 
 struct Floats { float lane[16]; };
@@ -37,8 +38,15 @@ TW_INLINE Ints round_to_ints(Floats a) { TW_LANES(Ints, int32_t(float_to_bits(a.
 TW_INLINE Floats load_half(const uint16_t* p) { TW_LANES(Floats, half_to_float(p[i])); }
 TW_INLINE void store_half(uint16_t* p, Floats v) { for (int i = 0; i < 16; ++i) p[i] = float_to_half(v.lane[i]); }
 TW_INLINE Floats load_bf16(const uint16_t* p) { TW_LANES(Floats, bf16_to_float(p[i])); }
+TW_INLINE Floats load_even(const uint16_t* p) { TW_LANES(Floats, bf16_to_float(p[2 * i])); }
+TW_INLINE Floats load_odd(const uint16_t* p) { TW_LANES(Floats, bf16_to_float(p[2 * i + 1])); }
 TW_INLINE Floats power_of_two(Ints n) { TW_LANES(Floats, bits_to_float(uint32_t(n.lane[i] + 127) << 23)); }
+TW_INLINE Floats times_power(Floats v, Floats shifted, Floats x, float limit) {
+    TW_LANES(Floats, x.lane[i] >= limit ? bits_to_float(float_to_bits(v.lane[i]) + (float_to_bits(shifted.lane[i]) << 23)) : 0);
+}
+TW_INLINE Floats rounded_to_bf16(Floats v) { TW_LANES(Floats, bf16_to_float(float_to_bf16(v.lane[i]))); }
 TW_INLINE Floats keep_first(Floats v, int count, float other) { TW_LANES(Floats, i < count ? v.lane[i] : other); }
+TW_INLINE Floats keep_from(Floats v, int begin, float other) { TW_LANES(Floats, i >= begin ? v.lane[i] : other); }
 TW_INLINE float sum_lanes(Floats v) {
     for (int width = 8; width > 0; width /= 2)
         for (int i = 0; i < width; ++i) v.lane[i] += v.lane[i + width];
@@ -48,9 +56,12 @@ TW_INLINE float max_lanes(Floats v) {
     for (int i = 1; i < 16; ++i) v.lane[0] = v.lane[i] > v.lane[0] ? v.lane[i] : v.lane[0];
     return v.lane[0];
 }
-TW_INLINE int32_t store_bytes(int8_t* p, Ints v) {
+TW_INLINE void store_bytes(int8_t* p, Ints v) {
+    for (int i = 0; i < 16; ++i) p[i] = int8_t(v.lane[i]);
+}
+TW_INLINE int32_t sum_of(Ints a, Ints b) {
     int32_t sum = 0;
-    for (int i = 0; i < 16; ++i) sum += p[i] = int8_t(v.lane[i]);
+    for (int i = 0; i < 16; ++i) sum += a.lane[i] + b.lane[i];
     return sum;
 }
 

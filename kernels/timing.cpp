@@ -21,8 +21,12 @@ std::vector<double> panel_seconds(const Kernels& kernels, int threads, int input
 
     std::vector<float> x(size_t(inputs), 1.0f), out(size_t(rows) * size_t(panels) * kPanelRows);
     ActivationBuffer buffer;
-    const Activations in = buffer.reserve(rows, inputs, inputs);
-    for (int row = 0; row < rows; ++row) kernels.quantise(x.data(), inputs, in.from_row(row));
+    const Activations in = buffer.reserve(rows, inputs, inputs, kernels.widen != nullptr);
+    for (int row = 0; row < rows; ++row) {
+        kernels.quantise(x.data(), inputs, in.from_row(row));
+        if (kernels.widen) kernels.quantise_wide(x.data(), inputs, in.from_row(row));
+    }
+    const std::vector<float> row_scales(size_t(panels) * kPanelRows, 1.0f);
 
     Team team(threads);
     Cursor cursor;
@@ -31,7 +35,8 @@ std::vector<double> panel_seconds(const Kernels& kernels, int threads, int input
     for (int run = 0; run <= runs; ++run)  // the first of them only wakes caches and threads
         for (size_t f = 0; f < formats.size(); ++f) {
             Matrix matrix;
-            matrix.format = formats[f];
+            matrix.format = formats[f] == Format::q4 && kernels.widen ? Format::q4_wide : formats[f];
+            matrix.row_scales = row_scales.data();
             matrix.rows = panels * kPanelRows;
             matrix.inputs = inputs;
             matrix.panel_bytes = size_t(inputs / kGroup) * group_bytes_of(formats[f]);

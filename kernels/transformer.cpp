@@ -16,17 +16,22 @@ namespace tokenworks {
 
 namespace {
 
-constexpr int kRowBlock = 32;    // rows whose gate and up products stay in a core's cache
 constexpr int kTogetherFrom = 3;  // fewer rows are normalised by every thread for itself: cheaper than a barrier
 
 int round_up(int x, int multiple) { return (x + multiple - 1) / multiple * multiple; }
+
+// Whether the feed forward's features become what its last matrix reads a group at a time, each by itself.
+bool quantised_in_place(const Matrix& down) { return Forms(down).groups; }
 
 }  // namespace
 
 Transformer::Slot Transformer::slot_of(const Run& run, int row) {
     const SpanView& span = run.spans[size_t(run.span_of_row[size_t(row)])];
     const int position = run.position(row);
-    return {span.pages[position / kPageTokens], position % kPageTokens};
+    const int offset = position % kPageTokens;
+    // Later tokens of the page, if any come, are written by later forwards: until then nothing may be there.
+    const bool begun_here = position - offset >= span.start, last = row + 1 == span.row + span.length;
+    return {span.pages[position / kPageTokens], offset, begun_here && last};
 }
 
 Transformer::Transformer(const Kernels& kernels, int threads, Shape shape)
@@ -42,13 +47,20 @@ Transformer::Transformer(const Kernels& kernels, int threads, Shape shape)
     if (2 * shape_.pairs() > shape_.head_dim) throw std::invalid_argument("more rotated dimensions than head_dim");
     if (!shape_.windows.empty())
         for (size_t i = 0; i < layers_.size(); ++i) layers_[i].window = shape_.windows.at(i);
+    for (Layer& layer : layers_) {
+        auto& known = scratch_->attentions;
+        const auto same = [&](const LayerAttention& attention) { return attention.window == layer.window; };
+        layer.attention = size_t(std::find_if(known.begin(), known.end(), same) - known.begin());
+        if (layer.attention == known.size()) known.push_back({layer.window});
+    }
     if (shape_.window_frequencies.empty()) shape_.window_frequencies = shape_.inverse_frequencies;
-    scratch_->cursors = std::vector<Cursor>(size_t(shape_.layers + 1) * kOperations);
+    scratch_->cursors = std::vector<Cursor>(size_t(shape_.layers + 1) * kOperations * size_t(threads));
     scratch_->own_normalised.resize(size_t(threads));
     scratch_->own_attention.resize(size_t(threads));
+    scratch_->own_feed_forward.resize(size_t(threads));
     scratch_->own_x.resize(size_t(threads));
     scratch_->block.resize(size_t(threads));
-    scratch_->scores.resize(size_t(threads));
+    scratch_->attention_scratch.resize(size_t(threads));
 }
 
 Transformer::~Transformer() {
@@ -114,22 +126,22 @@ void Transformer::turn(const Run& run, int thread) const {
 }
 
 // What a branch reads: the residual, normalised unless that comes after.
-void Transformer::prepare(const float* x, const NormWeights& weights, int rows, const Inputs& in) const {
-    for (int row = in.first; row < rows; row += in.step) {
+void Transformer::prepare(const float* x, const NormWeights& weights, int rows, const Forms& forms, const Inputs& in) const {
+    in.each_row(rows, [&](int row) {
         const Activations out = in.normalised.from_row(row);
         const float* from = x + size_t(row) * hidden_stride_;
         if (weights.weight)
             norm(from, weights, out.floats);
         else
             std::memcpy(out.floats, from, size_t(shape_.hidden) * sizeof(float));
-        if (shape_.hidden % kGroup == 0) kernels_.quantise(out.floats, shape_.hidden, out);
-    }
+        quantise(forms, out.floats, shape_.hidden, out);
+    });
 }
 
 // A branch's result joins the residual.
 void Transformer::absorb(const Run& run, const Inputs& in, const NormWeights& weights, const float* bias) const {
     const int size = shape_.hidden;
-    for (int row = in.first; row < run.rows; row += in.step) {
+    in.each_row(run.rows, [&](int row) {
         float* x = in.x + size_t(row) * hidden_stride_;
         float* branch = in.normalised.from_row(row).floats;  // free until the next `prepare`
         std::memcpy(branch, run.branch + size_t(row) * hidden_stride_, size_t(size) * sizeof(float));
@@ -137,14 +149,19 @@ void Transformer::absorb(const Run& run, const Inputs& in, const NormWeights& we
         if (shape_.norms == NormPlace::around) norm(branch, weights, branch);
         kernels_.add_to(x, branch, size);
         if (shape_.norms == NormPlace::after) norm(x, weights, x);
-    }
+    });
 }
 
-void Transformer::quantise_attention(const Run& run, const Inputs& in) const {
-    const int size = shape_.queries();
-    if (size % kGroup != 0) return;  // the product is bf16 then and reads floats
-    for (int row = in.first; row < run.rows; row += in.step)
-        kernels_.quantise(in.attention.floats + size_t(row) * size, size, in.attention.from_row(row));
+// One row, in the forms that its readers want.
+void Transformer::quantise(const Forms& forms, const float* x, int size, const Activations& out) const {
+    if (forms.groups) kernels_.quantise(x, size, out);
+    if (forms.wide) kernels_.quantise_wide(x, size, out);
+}
+
+// All rows that a matrix reads, from their floats.
+void Transformer::quantise_rows(const Run& run, const Matrix& reader, int size, const Activations& rows, const Inputs& in) const {
+    const Forms forms(reader);
+    in.each_row(run.rows, [&](int row) { quantise(forms, rows.floats + size_t(row) * rows.stride, size, rows.from_row(row)); });
 }
 
 // One head of one row's queries or keys, after its product and bias: its norm if it has one, then its rotation.
@@ -155,111 +172,80 @@ void Transformer::finish_head(const Run& run, const Layer& layer, const float* n
     kernels_.rotate(x, angles.cosine + size_t(row) * pairs, angles.sine + size_t(row) * pairs, pairs);
 }
 
-void Transformer::project_query(const Run& run, const Layer& layer, const Activations& in, int head) const {
+void Transformer::project_query(const Run& run, const Layer& layer, const Activations& in, Rows rows, int head) const {
     const int size = shape_.head_dim, panels = size / kPanelRows;
     const size_t stride = size_t(shape_.queries());
-    float* out = run.query + size_t(head) * size;
-    kernels_.product(layer.query, head * panels, (head + 1) * panels, in, run.rows, out, stride, false);
-    for (int row = 0; row < run.rows; ++row) {
-        float* query = out + size_t(row) * stride;
+    float* out = run.query + size_t(rows.first) * stride + size_t(head) * size;
+    kernels_.product(layer.query, head * panels, (head + 1) * panels, in.from_row(rows.first), rows.count, out, stride, false);
+    for (int i = 0; i < rows.count; ++i) {
+        float* query = out + size_t(i) * stride;
         if (layer.query_bias) kernels_.add_to(query, layer.query_bias + head * size, size);
-        finish_head(run, layer, layer.query_norm, row, query);
-        for (int i = 0; i < size; ++i) query[i] *= shape_.query_scale;
+        finish_head(run, layer, layer.query_norm, rows.first + i, query);
+        for (int d = 0; d < size; ++d) query[d] *= shape_.query_scale;
     }
 }
 
-void Transformer::project_key(const Run& run, int index, const Activations& in, int head, int thread) const {
+void Transformer::project_key(const Run& run, int index, const Activations& in, Rows rows, int head, int thread) const {
     const int size = shape_.head_dim, panels = size / kPanelRows;
     const Layer& layer = layers_[size_t(index)];
     const KeyValues kv = key_values(index);
     float* block = run.scratch.block[size_t(thread)].data();
-    for (int first = 0; first < run.rows; first += kRowBlock) {
-        const int count = std::min(kRowBlock, run.rows - first);
-        kernels_.product(layer.key, head * panels, (head + 1) * panels, in.from_row(first), count, block, size_t(size),
-                         false);
-        for (int i = 0; i < count; ++i) {
-            float* key = block + size_t(i) * size;
-            if (layer.key_bias) kernels_.add_to(key, layer.key_bias + head * size, size);
-            finish_head(run, layer, layer.key_norm, first + i, key);
-            const Slot slot = slot_of(run, first + i);
-            uint16_t* out = kv.keys(slot.page, head) + slot.offset;
-            uint16_t half[kPanelRows];
-            for (int d = 0; d < size; d += kPanelRows) {
-                kernels_.to_half(key + d, half, kPanelRows);
-                for (int j = 0; j < kPanelRows; ++j) out[size_t(d + j) * kPageTokens] = half[j];
-            }
-        }
+    kernels_.product(layer.key, head * panels, (head + 1) * panels, in.from_row(rows.first), rows.count, block, size_t(size),
+                     false);
+    for (int i = 0; i < rows.count; ++i) {
+        float* key = block + size_t(i) * size;
+        if (layer.key_bias) kernels_.add_to(key, layer.key_bias + head * size, size);
+        finish_head(run, layer, layer.key_norm, rows.first + i, key);
+        const Slot slot = slot_of(run, rows.first + i);
+        kernels_.store_key(key, kv, slot.page, head, slot.offset);
     }
 }
 
-void Transformer::project_value(const Run& run, int index, const Activations& in, int panel, int thread) const {
+void Transformer::project_value(const Run& run, int index, const Activations& in, Rows rows, int panel, int thread) const {
     const Layer& layer = layers_[size_t(index)];
     const KeyValues kv = key_values(index);
     const int size = shape_.head_dim, head = panel * kPanelRows / size, offset = panel * kPanelRows % size;
     float* block = run.scratch.block[size_t(thread)].data();
-    for (int first = 0; first < run.rows; first += kRowBlock) {
-        const int count = std::min(kRowBlock, run.rows - first);
-        kernels_.product(layer.value, panel, panel + 1, in.from_row(first), count, block, kPanelRows, false);
-        for (int i = 0; i < count; ++i) {
-            if (layer.value_bias) kernels_.add_to(block + i * kPanelRows, layer.value_bias + panel * kPanelRows, kPanelRows);
-            const Slot slot = slot_of(run, first + i);
-            uint16_t* out = kv.values(slot.page, head) + size_t(slot.offset) * size + offset;
-            kernels_.to_half(block + i * kPanelRows, out, kPanelRows);
-        }
+    kernels_.product(layer.value, panel, panel + 1, in.from_row(rows.first), rows.count, block, kPanelRows, false);
+    for (int i = 0; i < rows.count; ++i) {
+        if (layer.value_bias) kernels_.add_to(block + i * kPanelRows, layer.value_bias + panel * kPanelRows, kPanelRows);
+        const Slot slot = slot_of(run, rows.first + i);
+        kernels_.store_value(block + i * kPanelRows, offset, kPanelRows, kv, slot.page, head, slot.offset,
+                             slot.last_of_new_page);
     }
 }
 
-// A task is up to kQueryTile (row, query head) pairs of one span and KV head.
-void Transformer::attend(const Run& run, int index, int task, int thread) const {
-    const auto& begins = run.attention_begin;
-    const size_t of_span = size_t(std::upper_bound(begins.begin(), begins.end(), task) - begins.begin()) - 1;
-    const SpanView& span = run.spans[of_span];
-    const int group = shape_.heads / shape_.kv_heads, size = shape_.head_dim;
-    const int tiles = (span.length * group + kQueryTile - 1) / kQueryTile;
-    const int local = task - begins[of_span], kv_head = local / tiles, first = local % tiles * kQueryTile;
-    const int count = std::min(kQueryTile, span.length * group - first);
-
-    Query queries[kQueryTile];
-    for (int i = 0; i < count; ++i) {
-        const int row = (first + i) / group, head = kv_head * group + (first + i) % group;
-        const size_t at = (size_t(span.row + row) * shape_.heads + head) * size;
-        const int position = span.start + row, window = layers_[size_t(index)].window;
-        queries[i] = {run.query + at, run.inputs[0].attention.floats + at,
-                      window > 0 ? std::max(0, position + 1 - window) : 0,
-                      shape_.causal ? position : span.start + span.length - 1};
-    }
-    kernels_.attend(queries, count, key_values(index), kv_head, span.pages, run.scratch.scores[size_t(thread)].data());
-}
-
-// A task is 32 features: two panels of gate and up, activated and quantised in place.
-void Transformer::feed_forward(const Run& run, const Layer& layer, const Activations& in, int task, int thread) const {
+// Two panels of gate and up, which are 32 features: activated and quantised in place.
+void Transformer::feed_forward(const Run& run, const Layer& layer, const Activations& in, Rows rows, int pair, int thread) const {
     float* gate = run.scratch.block[size_t(thread)].data();
     float* up = shape_.gated ? gate + kRowBlock * kGroup : gate;
-    const int begin = 2 * task, end = std::min(begin + 2, layer.up.panels()), feature = task * kGroup;
+    const int begin = 2 * pair, end = std::min(begin + 2, layer.up.panels()), feature = pair * kGroup;
     const int width = (end - begin) * kPanelRows, within = std::min(width, shape_.feed_forward - feature);
-    for (int first = 0; first < run.rows; first += kRowBlock) {
-        const int count = std::min(kRowBlock, run.rows - first);
-        if (shape_.gated) kernels_.product(layer.gate, begin, end, in.from_row(first), count, gate, kGroup, false);
-        kernels_.product(layer.up, begin, end, in.from_row(first), count, up, kGroup, false);
-        for (int i = 0; i < count; ++i) {
-            float *g = gate + i * kGroup, *u = up + i * kGroup;
-            if (layer.up_bias) kernels_.add_to(u, layer.up_bias + feature, within);
-            if (layer.gate_bias) kernels_.add_to(g, layer.gate_bias + feature, within);
-            kernels_.activate(shape_.activation, g, shape_.gated ? u : nullptr, width);
-            const Activations out = run.feed_forward.from_row(first + i);
-            if (layer.down.format == Format::bf16)
-                std::memcpy(out.floats + feature, g, size_t(width) * sizeof(float));
-            else
-                kernels_.quantise(g, kGroup, out.from_group(task));
+    const Activations from = in.from_row(rows.first);
+    if (shape_.gated) kernels_.product(layer.gate, begin, end, from, rows.count, gate, kGroup, false);
+    kernels_.product(layer.up, begin, end, from, rows.count, up, kGroup, false);
+    for (int i = 0; i < rows.count && (layer.up_bias || layer.gate_bias); ++i) {
+        if (layer.up_bias) kernels_.add_to(up + i * kGroup, layer.up_bias + feature, within);
+        if (layer.gate_bias) kernels_.add_to(gate + i * kGroup, layer.gate_bias + feature, within);
+    }
+    const Activations out = run.inputs[0].feed_forward.from_row(rows.first);
+    const float* times = shape_.gated ? up : nullptr;
+    if (!quantised_in_place(layer.down)) {
+        for (int i = 0; i < rows.count; ++i) {
+            kernels_.activate(shape_.activation, gate + i * kGroup, times ? times + i * kGroup : nullptr, width);
+            std::memcpy(out.from_row(i).floats + feature, gate + i * kGroup, size_t(width) * sizeof(float));
         }
+    } else {
+        kernels_.activate_group(shape_.activation, gate, times, rows.count, width, out.from_group(pair));
     }
 }
 
-void Transformer::add_product(const Run& run, const Matrix& matrix, const Activations& in, Cursor& cursor) const {
+void Transformer::add_product(const Run& run, const Matrix& matrix, const Activations& in, int thread, Cursor* cursors) const {
     float* to = run.branch ? run.branch : run.x;
-    run.share(cursor, matrix.panels(), run.chunk(matrix.panels()), [&](int begin, int end) {
-        float* out = to + size_t(begin) * kPanelRows;
-        kernels_.product(matrix, begin, end, in, run.rows, out, size_t(hidden_stride_), !run.branch);
+    const size_t stride = size_t(hidden_stride_);
+    run.share(thread, cursors, run.rows, matrix.panels(), run.chunk(matrix.panels()), [&](Rows rows, int begin, int end) {
+        float* out = to + size_t(rows.first) * stride + size_t(begin) * kPanelRows;
+        kernels_.product(matrix, begin, end, in.from_row(rows.first), rows.count, out, stride, !run.branch);
     });
 }
 
@@ -267,35 +253,40 @@ void Transformer::layer(const Run& run, int index, int thread) const {
     const Layer& layer = layers_[size_t(index)];
     const Inputs& in = run.inputs[size_t(thread)];
 
-    prepare(in.x, layer.before_attention, run.rows, in);
+    prepare(in.x, layer.before_attention, run.rows, Forms(layer.query, layer.key, layer.value), in);
     if (run.together) team_.barrier();
     const int keys = shape_.heads, values = keys + shape_.kv_heads;
-    run.share(run.cursor(index, 0), values + layer.value.panels(), 1, [&](int task, int) {
+    run.share(thread, run.cursors(index, 0), run.rows, values + layer.value.panels(), 1, [&](Rows rows, int task, int) {
         if (task < keys)
-            project_query(run, layer, in.normalised, task);
+            project_query(run, layer, in.normalised, rows, task);
         else if (task < values)
-            project_key(run, index, in.normalised, task - keys, thread);
+            project_key(run, index, in.normalised, rows, task - keys, thread);
         else
-            project_value(run, index, in.normalised, task - values, thread);
+            project_value(run, index, in.normalised, rows, task - values, thread);
     });
     team_.barrier();
-    run.share(run.cursor(index, 1), run.attention_begin.back(), 1,
-              [&](int task, int) { attend(run, index, task, thread); });
+    run.share(thread, run.cursors(index, 1), 1, attention_tasks(run, index), 1,
+              [&](Rows, int task, int) { attend(run, index, task, thread); });
     team_.barrier();
-    quantise_attention(run, in);
+    quantise_rows(run, layer.output, shape_.queries(), in.attention, in);
     if (run.together) team_.barrier();
-    add_product(run, layer.output, in.attention, run.cursor(index, 2));
+    add_product(run, layer.output, in.attention, thread, run.cursors(index, 2));
     team_.barrier();
     if (run.branch) absorb(run, in, layer.after_attention, layer.output_bias);
 
-    prepare(in.x, layer.before_feed_forward, run.rows, in);
+    prepare(in.x, layer.before_feed_forward, run.rows, shape_.gated ? Forms(layer.gate, layer.up) : Forms(layer.up), in);
     if (run.together) team_.barrier();
-    const int tasks = (layer.up.panels() + 1) / 2;
-    run.share(run.cursor(index, 3), tasks, run.chunk(tasks), [&](int begin, int end) {
-        for (int task = begin; task < end; ++task) feed_forward(run, layer, in.normalised, task, thread);
+    const int pairs = (layer.up.panels() + 1) / 2;
+    run.share(thread, run.cursors(index, 3), run.rows, pairs, run.chunk(pairs), [&](Rows rows, int begin, int end) {
+        for (int pair = begin; pair < end; ++pair) feed_forward(run, layer, in.normalised, rows, pair, thread);
     });
     team_.barrier();
-    add_product(run, layer.down, run.feed_forward, run.cursor(index, 4));
+    const bool in_place = quantised_in_place(layer.down);
+    if (!in_place) {
+        quantise_rows(run, layer.down, shape_.feed_forward, in.feed_forward, in);
+        if (run.together) team_.barrier();
+    }
+    add_product(run, layer.down, in_place ? run.inputs[0].feed_forward : in.feed_forward, thread, run.cursors(index, 4));
     team_.barrier();
     if (run.branch) absorb(run, in, layer.after_feed_forward, layer.down_bias);
 }
@@ -307,17 +298,20 @@ void Transformer::head(const Run& run, int thread) const {
     for (int i = thread; i < run.wanted; i += run.threads)
         std::memcpy(run.chosen + i * stride, in.x + size_t(run.wanted_rows[i]) * stride, stride * sizeof(float));
     team_.barrier();
-    prepare(run.chosen, final_norm_, run.wanted, in);
+    prepare(run.chosen, final_norm_, run.wanted, run.encode ? Forms() : Forms(head_), in);
     if (run.encode) {
-        for (int i = in.first; i < run.wanted && (run.together || thread == 0); i += in.step)
+        if (!run.together && thread != 0) return;
+        in.each_row(run.wanted, [&](int i) {
             std::memcpy(run.out + size_t(i) * shape_.hidden, in.normalised.from_row(i).floats,
                         size_t(shape_.hidden) * sizeof(float));
+        });
         return;
     }
     if (run.together) team_.barrier();
-    run.share(run.cursor(shape_.layers, 0), head_.panels(), run.chunk(head_.panels()), [&](int begin, int end) {
-        float* out = run.out + size_t(begin) * kPanelRows;
-        kernels_.product(head_, begin, end, in.normalised, run.wanted, out, size_t(logit_stride()), false);
+    const size_t logits = size_t(logit_stride());
+    run.share(thread, run.cursors(shape_.layers, 0), run.wanted, head_.panels(), run.chunk(head_.panels()), [&](Rows rows, int begin, int end) {
+        float* out = run.out + size_t(rows.first) * logits + size_t(begin) * kPanelRows;
+        kernels_.product(head_, begin, end, in.normalised.from_row(rows.first), rows.count, out, logits, false);
     });
 }
 
@@ -336,38 +330,39 @@ void Transformer::forward(const int32_t* tokens, int rows, const std::vector<Spa
         return buffer.data();
     };
     const size_t residual = size_t(rows) * hidden_stride_;
-    Run run{tokens, rows, spans, wanted_rows, wanted, encode, out, {}, {0},
+    Run run{tokens, rows, spans, wanted_rows, wanted, encode, out, {},
             floats(scratch.x, residual),
             branches() ? floats(scratch.branch, residual) : nullptr,
             floats(scratch.query, size_t(rows) * queries),
             floats(scratch.chosen, size_t(wanted) * hidden_stride_),
             {floats(scratch.cosine, turns), floats(scratch.sine, turns)},
             {floats(scratch.window_cosine, turns), floats(scratch.window_sine, turns)},
-            scratch.feed_forward.reserve(rows, shape_.feed_forward, round_up(shape_.feed_forward, kGroup)),
             {}, rows >= kTogetherFrom, crew_.threads(), scratch};
 
-    int most_tokens = 0;
-    for (size_t s = 0; s < spans.size(); ++s) {
-        const int pairs_of_span = spans[s].length * (shape_.heads / shape_.kv_heads);
-        const int tiles = (pairs_of_span + kQueryTile - 1) / kQueryTile;
-        run.attention_begin.push_back(run.attention_begin.back() + tiles * shape_.kv_heads);
-        run.span_of_row.insert(run.span_of_row.end(), size_t(spans[s].length), int(s));
-        most_tokens = std::max(most_tokens, spans[s].start + spans[s].length);
-    }
-    const Activations normalised = scratch.normalised.reserve(rows, shape_.hidden, hidden_stride_);
-    const Activations attention = scratch.attention.reserve(rows, queries, queries);
+    for (size_t s = 0; s < spans.size(); ++s) run.span_of_row.insert(run.span_of_row.end(), size_t(spans[s].length), int(s));
+    plan_attention(run);
+    const bool wide = kernels_.widen != nullptr;
+    const int inner = round_up(shape_.feed_forward, kGroup);
+    const Activations normalised = scratch.normalised.reserve(rows, shape_.hidden, hidden_stride_, wide);
+    const Activations attention = scratch.attention.reserve(rows, queries, queries, wide);
+    const Activations feed_forward = scratch.feed_forward.reserve(rows, shape_.feed_forward, inner, wide);
+    // Results are everybody's, what is quantised of them a thread's own.
+    auto own = [&](ActivationBuffer& buffer, int size, const Activations& all) {
+        Activations mine = buffer.reserve(rows, size, 0, wide);
+        mine.floats = all.floats;
+        mine.stride = all.stride;
+        return mine;
+    };
     for (int thread = 0; thread < run.threads; ++thread) {
-        floats(scratch.scores[size_t(thread)], size_t(kQueryTile) * round_up(most_tokens, kPageTokens));
-        floats(scratch.block[size_t(thread)], size_t(kRowBlock) * std::max(2 * kGroup, shape_.head_dim));
+        const size_t at = size_t(thread);
+        floats(scratch.block[at], size_t(kRowBlock) * std::max(2 * kGroup, shape_.head_dim));
         if (run.together) {
-            run.inputs.push_back({normalised, attention, run.x, thread, run.threads});
+            run.inputs.push_back({normalised, attention, feed_forward, run.x, thread, run.threads});
         } else {
-            Activations own = scratch.own_attention[size_t(thread)].reserve(rows, queries, 0);
-            own.floats = attention.floats;  // attention's result is everybody's, its int8 form our own
-            own.stride = attention.stride;
-            float* x = run.branch ? floats(scratch.own_x[size_t(thread)], residual) : run.x;
-            run.inputs.push_back({scratch.own_normalised[size_t(thread)].reserve(rows, shape_.hidden, hidden_stride_),
-                                  own, x, 0, 1});
+            float* x = run.branch ? floats(scratch.own_x[at], residual) : run.x;
+            const Activations read = thread == 0 ? feed_forward : own(scratch.own_feed_forward[at], shape_.feed_forward, feed_forward);
+            run.inputs.push_back({scratch.own_normalised[at].reserve(rows, shape_.hidden, hidden_stride_, wide),
+                                  own(scratch.own_attention[at], queries, attention), read, x, 0, 1});
         }
     }
     for (Cursor& cursor : scratch.cursors) cursor.next.store(0, std::memory_order_relaxed);

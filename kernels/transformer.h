@@ -44,6 +44,7 @@ struct Layer {
     const float *gate_bias = nullptr, *up_bias = nullptr, *down_bias = nullptr;
     const float *query_norm = nullptr, *key_norm = nullptr;
     int window = 0;
+    size_t attention = 0;  // which of the forward's attentions is this layer's
 };
 
 // One sequence's rows in a batch; see executors/base.py.
@@ -51,6 +52,12 @@ struct SpanView {
     int row, start, length;
     const int32_t* pages;
 };
+
+struct Rows {  // of a batch
+    int first, count;
+};
+
+struct Forms;
 
 class Transformer {
 public:
@@ -96,16 +103,19 @@ private:
     void layer(const Run& run, int index, int thread) const;
     void head(const Run& run, int thread) const;
     void norm(const float* x, const NormWeights& weights, float* y) const;
-    void prepare(const float* x, const NormWeights& weights, int rows, const Inputs& in) const;
+    void prepare(const float* x, const NormWeights& weights, int rows, const Forms& forms, const Inputs& in) const;
     void absorb(const Run& run, const Inputs& in, const NormWeights& weights, const float* bias) const;
-    void quantise_attention(const Run& run, const Inputs& in) const;
+    void quantise(const Forms& forms, const float* x, int size, const Activations& out) const;
+    void quantise_rows(const Run& run, const Matrix& reader, int size, const Activations& rows, const Inputs& in) const;
     void finish_head(const Run& run, const Layer& layer, const float* norm, int row, float* x) const;
-    void project_query(const Run& run, const Layer& layer, const Activations& in, int head) const;
-    void project_key(const Run& run, int layer, const Activations& in, int head, int thread) const;
-    void project_value(const Run& run, int layer, const Activations& in, int panel, int thread) const;
+    void project_query(const Run& run, const Layer& layer, const Activations& in, Rows rows, int head) const;
+    void project_key(const Run& run, int layer, const Activations& in, Rows rows, int head, int thread) const;
+    void project_value(const Run& run, int layer, const Activations& in, Rows rows, int panel, int thread) const;
+    void plan_attention(Run& run) const;
+    int attention_tasks(const Run& run, int layer) const;
     void attend(const Run& run, int layer, int task, int thread) const;
-    void feed_forward(const Run& run, const Layer& layer, const Activations& in, int task, int thread) const;
-    void add_product(const Run& run, const Matrix& matrix, const Activations& in, Cursor& cursor) const;
+    void feed_forward(const Run& run, const Layer& layer, const Activations& in, Rows rows, int pair, int thread) const;
+    void add_product(const Run& run, const Matrix& matrix, const Activations& in, int thread, Cursor* cursors) const;
     KeyValues key_values(int layer) const;
     // Whether a branch's result is worked on before it joins the residual.
     bool branches() const;

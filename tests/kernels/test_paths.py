@@ -28,7 +28,8 @@ ARM_PATHS = {
     "path_neon.cpp": ("-march=armv8.2-a+dotprod",),
     "path_neon_i8mm.cpp": ("-march=armv8.2-a+dotprod+i8mm",),
 }
-COMPARE, FORWARD = "compare_paths", "whole_forward"
+COMPARE, ATTENTION, FORWARD = "compare_paths", "compare_attention", "whole_forward"
+PROGRAMS = (COMPARE, ATTENTION, FORWARD)
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no g++ to build the checks with")
 
@@ -45,7 +46,11 @@ class Variant:
 
 
 NATIVE_PATHS = {
-    "x86_64": {"path_avx2.cpp": AVX2, "path_avx512vnni.cpp": AVX512},
+    "x86_64": {
+        "path_avx2.cpp": AVX2,
+        "path_avx512vnni.cpp": AVX512,
+        "product_amx.cpp": AVX512,
+    },
     "aarch64": ARM_PATHS,
 }
 NATIVE, AVX512_EMULATED, ARM_EMULATED = "this processor", "AVX-512 emulated", "Arm emulated"
@@ -92,9 +97,10 @@ def skip_if_missing(name: str) -> None:
 
 
 def build(variant: Variant, folder: Path) -> None:
-    """Build both check programs in `folder`."""
+    """Build the check programs in `folder`."""
     plain = [
         "transformer.cpp",
+        "attend.cpp",
         "weights.cpp",
         "pack.cpp",
         "decode.cpp",
@@ -102,7 +108,7 @@ def build(variant: Variant, folder: Path) -> None:
         "team.cpp",
         "path_portable.cpp",
     ]
-    programs = [f"tests/{name}.cpp" for name in (COMPARE, FORWARD)]
+    programs = [f"tests/{name}.cpp" for name in PROGRAMS]
     sources = {**dict.fromkeys([*plain, *programs], ()), **variant.paths}
     with ThreadPoolExecutor(2) as pool:
         jobs = {
@@ -147,15 +153,16 @@ def results(builds: dict[str, Path]) -> dict[tuple[str, str], str]:
     return {
         (name, program): said_by(*VARIANTS[name].runner, folder / program)
         for name, folder in builds.items()
-        for program in (COMPARE, FORWARD)
+        for program in PROGRAMS
     }
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("program", [COMPARE, ATTENTION])
 def test_every_path_of_this_processor_matches_the_reference(
-    results: dict[tuple[str, str], str],
+    program: str, results: dict[tuple[str, str], str]
 ) -> None:
-    said = results[NATIVE, COMPARE]
+    said = results[NATIVE, program]
 
     assert said.endswith(" portable")
     assert int(re.findall(r"(\d+) checks on", said)[0]) > 100_000
@@ -166,7 +173,9 @@ def test_every_path_of_this_processor_matches_the_reference(
     ("name", "program", "paths"),
     [
         (AVX512_EMULATED, COMPARE, {"avx2", "avx512vnni"}),
+        (AVX512_EMULATED, ATTENTION, {"avx2", "avx512vnni"}),
         (ARM_EMULATED, COMPARE, {"neon", "neon-i8mm"}),
+        (ARM_EMULATED, ATTENTION, {"neon", "neon-i8mm"}),
         (ARM_EMULATED, FORWARD, {"neon", "neon-i8mm"}),
     ],
 )
@@ -223,3 +232,14 @@ def test_the_team_runs_with_any_number_of_threads(tmp_path: Path, sanitizer: str
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout == "all hold\n"
     assert run.stderr == ""
+
+
+def test_attention_is_planned_without_what_is_masked(tmp_path: Path) -> None:
+    """Every query meets each chunk of tokens that it sees exactly once, others in no task."""
+    program = tmp_path / "check_plan"
+    source = compile_object("g++", KERNELS / "tests" / "check_plan.cpp", tmp_path / "check_plan.o")
+    subprocess.run(["g++", str(source), "-o", str(program)], check=True)
+    run = subprocess.run([program], capture_output=True, text=True)
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stdout == "all hold\n"

@@ -13,6 +13,7 @@ from tokenworks.config import Config
 from tokenworks.errors import ModelError, UnsupportedByKernels
 from tokenworks.fleet.discover.processors import read_processors, usable_cores
 from tokenworks.inference.models.library import Library
+from tokenworks.inference.models.packing import WIDE_PATHS
 from tokenworks.inference.models.panel_format import bits_of
 from tokenworks.inference.models.rounding import AS_STORED, NO_ROUNDING, Formats, Rounding
 from tokenworks.inference.plan.make import make_plan
@@ -31,11 +32,11 @@ def rounding_for(config: Config, path: Path) -> Rounding:
     place = _place(config, config.model)
     if place is None:
         return NO_ROUNDING
-    plan = read_plan(place)
+    plan = read_plan(place[0])
     if plan is None:
         aside.print(f"choosing how weights of {config.model} are held here (once)", style="dim")
         try:
-            plan = _made(config, path, place, budget=UP_SECONDS)
+            plan = _made(config, path, *place, UP_SECONDS)
         except UnsupportedByKernels:  # the executor says so in its turn
             return NO_ROUNDING
     if summary := summary_of(plan):
@@ -50,8 +51,14 @@ def remembered_formats(config: Config, name: str) -> Formats:
         place = _place(config, name)
     except ModelError:
         return AS_STORED
-    plan = read_plan(place) if place else None
+    plan = read_plan(place[0]) if place else None
     return plan.rounding.formats if plan else AS_STORED
+
+
+def runs_wide(config: Config) -> bool:
+    """Whether weights are held here as WIDE_PATHS hold them."""
+    isa = _path(config)
+    return isa is not None and isa in WIDE_PATHS
 
 
 def show_plan(config: Config, name: str, *, as_json: bool) -> None:
@@ -63,10 +70,10 @@ def show_plan(config: Config, name: str, *, as_json: bool) -> None:
         raise UnsupportedByKernels(
             "There is no plan without the native kernels", hint="tokenworks doctor"
         )
-    plan = read_plan(place)
+    plan = read_plan(place[0])
     if plan is None or not plan.complete:
         aside.print("measuring, which takes as long as it needs", style="dim")
-        plan = _made(config, path, place, budget=None)
+        plan = _made(config, path, *place, None)
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(plan)).decode())
         return
@@ -83,32 +90,37 @@ def summary_of(plan: Plan) -> str:
     return "" if plan.complete else f"weights stay as the file has them: {plan.note}"
 
 
-def _place(config: Config, name: str, *, whatever_is_set: bool = False) -> Path | None:
-    """Where the plan for a model is kept; None if none is to be made."""
+def _place(config: Config, name: str, *, whatever_is_set: bool = False) -> tuple[Path, str] | None:
+    """Where the plan for a model is kept and the path that it is for; None if none is made."""
     engine = config.engine
     if engine.executor == "reference" or (engine.weights == "file" and not whatever_is_set):
         return None
-    try:
-        from tokenworks.inference.executors.native import choose_path
-    except ImportError:  # no kernels here: the numpy executor computes as the file says
+    if (isa := _path(config)) is None:  # the numpy executor computes as the file says
         return None
     processors = read_processors()
     caches = [(cache.level, cache.kind, cache.bytes) for cache in processors.caches]
     file = plan_name(
         model=Library(config.home).identity(name),
         machine=repr((processors.model, processors.architecture, caches)),
-        isa=choose_path(engine.isa),
+        isa=isa,
         threads=engine.threads or usable_cores(),
     )
-    return config.home.plans / file
+    return config.home.plans / file, isa
 
 
-def _made(config: Config, path: Path, place: Path, *, budget: float | None) -> Plan:
-    from tokenworks.inference.executors.native import choose_path
+def _path(config: Config) -> str | None:
+    """The instruction-set path that the settings choose; None without the native kernels."""
+    try:
+        from tokenworks.inference.executors.native import choose_path
+    except ImportError:
+        return None
+    return choose_path(config.engine.isa)
 
+
+def _made(config: Config, path: Path, place: Path, isa: str, budget: float | None) -> Plan:
     plan = make_plan(
         path,
-        isa=choose_path(config.engine.isa),
+        isa=isa,
         threads=config.engine.threads or usable_cores(),
         budget=budget,
         timer=time.perf_counter,

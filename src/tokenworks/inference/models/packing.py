@@ -14,17 +14,21 @@ from tokenworks.inference.models.tensors import TensorInfo
 _PANEL_ROWS = 16
 _GROUP_BYTES = {"q4": 320, "q6": 416, "q8": 544}  # of 16 rows by 32 inputs: quants, scales, minima
 _ALIGNMENT = 64
+_ROW_SCALES_BYTES = 64  # of a panel of 4-bit groups on a wide path
+WIDE_PATHS = frozenset({"amx"})
+"""Instruction-set paths that hold 4-bit groups with a scale for each row beside (kernels/wide.h)."""
 
 
-def footprint_of(path: Path, formats: Formats = AS_STORED) -> Footprint:
-    """Read a model file's header; `formats` are what its matrices are rounded to.
+def footprint_of(path: Path, formats: Formats = AS_STORED, *, wide: bool = False) -> Footprint:
+    """Read a model file's header; `formats` are what its matrices are rounded to, `wide`
+    says that they run on one of WIDE_PATHS.
 
     Raises ModelFileError for a file that cannot be run.
     """
     model = load_model(path)
     try:
         config = model.config
-        packed = packed_bytes(model.tensors, config, formats)
+        packed = packed_bytes(model.tensors, config, formats, wide=wide)
         return Footprint(
             packed_bytes=sum(packed.values()),
             four_bit_bytes=packed["q4"],
@@ -39,7 +43,11 @@ def footprint_of(path: Path, formats: Formats = AS_STORED) -> Footprint:
 
 
 def packed_bytes(
-    tensors: Mapping[str, TensorInfo], config: ModelConfig, formats: Formats = AS_STORED
+    tensors: Mapping[str, TensorInfo],
+    config: ModelConfig,
+    formats: Formats = AS_STORED,
+    *,
+    wide: bool = False,
 ) -> Counter[str]:
     """Bytes of all weights in the kernels' layout by its formats, each tensor rounded up to 64.
 
@@ -53,6 +61,8 @@ def packed_bytes(
     for name, info in tensors.items():
         if name not in left_out:
             format, size = _packed(name, info, config, formats)
+            if wide and format == "q4":
+                size += panels_of(info.shape[0]) * _ROW_SCALES_BYTES
             total[format] += -(-size // _ALIGNMENT) * _ALIGNMENT
     return total
 

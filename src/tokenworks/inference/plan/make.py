@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from tokenworks.inference.models.model import Model, load_model
-from tokenworks.inference.models.packing import packed_bytes
+from tokenworks.inference.models.packing import WIDE_PATHS, packed_bytes
 from tokenworks.inference.models.rounding import AS_STORED, Formats
 from tokenworks.inference.plan.costs import (
     TOGETHER,
@@ -99,7 +99,8 @@ class _Making:
         return 2 * sum(self._packed(AS_STORED)) * _OPEN_SECONDS_PER_BYTE + forwards
 
     def _packed(self, formats: Formats) -> tuple[int, ...]:
-        return tuple(packed_bytes(self._model.tensors, self._model.config, formats).values())
+        model, wide = self._model, self._isa in WIDE_PATHS
+        return tuple(packed_bytes(model.tensors, model.config, formats, wide=wide).values())
 
     def _decided(self, costs: tuple[ClassCosts, ...], done: list[Trial], trials: object) -> Plan:
         from tokenworks.inference.plan.trials import Trials
