@@ -13,7 +13,7 @@ namespace tokenworks::amx {
 namespace {
 
 constexpr int kPairs = kQ4Nibbles;   // where a group's factors and offsets begin
-constexpr int kMostByVectors = 6;    // rows; more are faster by tiles
+constexpr int kMostByVectors = 4;    // rows of a batch; more are faster by tiles
 constexpr int kPairTile = 1024;      // bytes of one digit's tile: two groups of sixteen rows
 constexpr int kWideStep = 2 * kGroup;
 
@@ -43,18 +43,8 @@ TW_INLINE __m512i four_bytes(const int8_t* p) {
     return _mm512_set1_epi32(bytes);
 }
 
-// One digit of one row times a group's nibbles: sum of digit * (factor * (nibble - 8) + offset), exactly. The dot product
-// with the nibbles fits 16 bits, so that one instruction multiplies it and the digits' sum with factor and offset.
-TW_INLINE __m512i group_sum(__m512i sum, const __m512i* nibbles, __m512i pairs, const int8_t* digits, const int32_t* sums) {
-    __m512i dot = _mm512_set1_epi32(sums[0]);
-#pragma GCC unroll 8
-    for (int c = 0; c < 8; ++c) dot = _mm512_dpbusd_epi32(dot, nibbles[c], four_bytes(digits + 4 * c));
-    const __m512i both = _mm512_ternarylogic_epi32(dot, _mm512_set1_epi32(0xFFFF), _mm512_set1_epi32(sums[1]), 0xEA);
-    return _mm512_dpwssd_epi32(sum, both, pairs);  // of (dot's low word | sum's)
-}
-
 template <int Rows>
-void by_vectors(const Matrix& m, int panel, const Activations& in, int row, float* out, size_t stride, bool accumulate) {
+void by_vectors(const Matrix& m, int panel, const Activations& in, float* out, size_t stride, bool accumulate) {
     const __m512i nibble = _mm512_set1_epi8(15);
     const uint8_t* w = m.panel(panel);
     const size_t rows = size_t(in.tile_rows);
@@ -64,29 +54,43 @@ void by_vectors(const Matrix& m, int panel, const Activations& in, int row, floa
         __m512i high[Rows], low[Rows];
         each<Rows>([&](auto r) TW_LAMBDA { high[r] = low[r] = _mm512_setzero_si512(); });
         const int begin = block * kWideBlock, end = std::min(begin + kWideBlock, in.groups);
-        size_t cell = in.place(row, begin, in.groups), pair = in.place(row, begin / 2, in.pairs());
+        size_t cell = in.place(0, begin, in.groups), pair = in.place(0, begin / 2, in.pairs());
         for (int g = begin; g < end; ++g, w += kQ4GroupBytes, cell += rows, pair += g % 2 ? 0 : rows) {
-            __m512i nibbles[8];
-#pragma GCC unroll 4
-            for (int c = 0; c < 4; ++c) {
-                const __m512i bytes = _mm512_loadu_si512(w + 64 * c);
-                nibbles[c] = _mm512_and_si512(bytes, nibble);
-                nibbles[4 + c] = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble);
-            }
-            const __m512i pairs = _mm512_loadu_si512(w + kPairs);
-            const size_t half = g % 2 * kGroup;
+            // Of each digit: sum of digit * (nibble - 8), exactly. It fits 16 bits, so that one instruction multiplies it
+            // with the factor and the digits' sum with the offset.
+            const int32_t* sums = in.wide.sums + cell * 4;
+            const int8_t* high_digits = in.wide.high + pair * kWideStep + g % 2 * kGroup;
+            const int8_t* low_digits = in.wide.low + pair * kWideStep + g % 2 * kGroup;
+            __m512i high_dot[Rows], low_dot[Rows];
             each<Rows>([&](auto r) TW_LAMBDA {
-                const int32_t* sums = in.wide.sums + (cell + r) * 4;
-                const size_t at = (pair + r) * kWideStep + half;
-                high[r] = group_sum(high[r], nibbles, pairs, in.wide.high + at, sums);
-                low[r] = group_sum(low[r], nibbles, pairs, in.wide.low + at, sums + 2);
+                high_dot[r] = _mm512_set1_epi32(sums[4 * r]);
+                low_dot[r] = _mm512_set1_epi32(sums[4 * r + 2]);
+            });
+            each<4>([&](auto c) TW_LAMBDA {
+                const __m512i bytes = _mm512_loadu_si512(w + 64 * c);
+                const __m512i a = _mm512_and_si512(bytes, nibble), b = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble);
+                each<Rows>([&](auto r) TW_LAMBDA {  // rows side by side: each sum waits for itself alone
+                    const int8_t *high = high_digits + r * kWideStep + 4 * c, *low = low_digits + r * kWideStep + 4 * c;
+                    high_dot[r] = _mm512_dpbusd_epi32(high_dot[r], a, four_bytes(high));
+                    low_dot[r] = _mm512_dpbusd_epi32(low_dot[r], a, four_bytes(low));
+                    high_dot[r] = _mm512_dpbusd_epi32(high_dot[r], b, four_bytes(high + 16));
+                    low_dot[r] = _mm512_dpbusd_epi32(low_dot[r], b, four_bytes(low + 16));
+                });
+            });
+            const __m512i pairs = _mm512_loadu_si512(w + kPairs), low_word = _mm512_set1_epi32(0xFFFF);
+            auto both = [&](__m512i dot, int32_t sum) TW_LAMBDA {  // the dot product's low word, above it the sum
+                return _mm512_ternarylogic_epi32(dot, low_word, _mm512_set1_epi32(sum), 0xEA);
+            };
+            each<Rows>([&](auto r) TW_LAMBDA {
+                high[r] = _mm512_dpwssd_epi32(high[r], both(high_dot[r], sums[4 * r + 1]), pairs);
+                low[r] = _mm512_dpwssd_epi32(low[r], both(low_dot[r], sums[4 * r + 3]), pairs);
             });
         }
-        const float* scale = in.wide.scale + in.place(row, block, in.blocks());
+        const float* scale = in.wide.scale + in.place(0, block, in.blocks());
         each<Rows>([&](auto r) TW_LAMBDA { total[r] = _mm512_fmadd_ps(whole(high[r], low[r]), _mm512_set1_ps(scale[r]), total[r]); });
     }
     const __m512 row_scale = _mm512_loadu_ps(m.row_scales + panel * kPanelRows);
-    each<Rows>([&](auto r) TW_LAMBDA { put(out + size_t(row + r) * stride, total[r], row_scale, accumulate); });
+    each<Rows>([&](auto r) TW_LAMBDA { put(out + size_t(r) * stride, total[r], row_scale, accumulate); });
 }
 
 struct Scratch {  // of one thread
@@ -167,15 +171,13 @@ void by_tiles(const Matrix& m, int panel, const Activations& in, int row, int co
 
 void product_wide(const Matrix& m, int begin, int end, const Activations& in, int rows, float* out, size_t stride,
                   bool accumulate) {
-    if (rows <= kMostByVectors) {
+    if (in.tile_rows <= kMostByVectors) {
         for (int p = begin; p < end; ++p, out += kPanelRows) {
-            int row = 0;
-            for (; row + 4 <= rows; row += 4) by_vectors<4>(m, p, in, row, out, stride, accumulate);
-            switch (rows - row) {
-                case 3: by_vectors<3>(m, p, in, row, out, stride, accumulate); break;
-                case 2: by_vectors<2>(m, p, in, row, out, stride, accumulate); break;
-                case 1: by_vectors<1>(m, p, in, row, out, stride, accumulate); break;
-                default: break;
+            switch (rows) {
+                case 1: by_vectors<1>(m, p, in, out, stride, accumulate); break;
+                case 2: by_vectors<2>(m, p, in, out, stride, accumulate); break;
+                case 3: by_vectors<3>(m, p, in, out, stride, accumulate); break;
+                default: by_vectors<4>(m, p, in, out, stride, accumulate); break;
             }
         }
         return;
@@ -216,6 +218,7 @@ void quantise_wide(const float* x, int size, const Activations& out) {
                 high_sum = _mm512_add_epi32(high_sum, high);
                 low_sum = _mm512_add_epi32(low_sum, low);
             }
+            if (out.tile_rows > kMostByVectors) continue;  // tiles need no sums
             const int32_t high = _mm512_reduce_add_epi32(high_sum), low = _mm512_reduce_add_epi32(low_sum);
             int32_t* sums = out.wide.sums + cell * 4;
             sums[0] = -8 * high, sums[1] = int32_t(uint32_t(high) << 16);
