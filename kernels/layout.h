@@ -5,6 +5,9 @@
 //
 //   Q4 group: 256 B nibbles, 16 fp16 scales, 16 fp16 minima   weight = scale * nibble + minimum
 //             byte 64*c + 4*r + i holds row r, input 4*c+i (low nibble) and input 16+4*c+i (high)
+//   Q6 group: 384 B codes, 16 fp16 scales                     weight = scale * (code - 32)
+//             byte 64*c + 4*r + i holds row r, input 4*c+i in its low six bits, c < 6; the two bits above them, of
+//             three c in a row, are a code too, low bits first: input 24+i of c = 0, 1, 2, input 28+i of c = 3, 4, 5
 //   Q8 group: 512 B int8, 16 fp16 scales                      weight = scale * int8
 //             byte 64*c + 4*r + i holds row r, input 4*c+i
 //   Wide Q4 group: 256 B nibbles as above, 16 pairs of int16     weight = row's scale * (factor * (nibble - 8) + offset)
@@ -22,9 +25,17 @@ constexpr int kTileRows = 16;  // of activations
 constexpr int kPageTokens = 16;
 
 constexpr int kQ4Nibbles = 256, kQ4GroupBytes = kQ4Nibbles + 64;
+constexpr int kQ6Bytes = 384, kQ6GroupBytes = kQ6Bytes + 32;
 constexpr int kQ8Bytes = 512, kQ8GroupBytes = kQ8Bytes + 32;
 
-enum class Format { q4, q4_wide, q8, bf16 };
+enum class Format { q4, q4_wide, q6, q8, bf16 };
+
+constexpr int code_bytes_of(Format format) {  // of a group
+    return format == Format::q8 ? kQ8Bytes : format == Format::q6 ? kQ6Bytes : kQ4Nibbles;
+}
+constexpr int group_bytes_of(Format format) {
+    return format == Format::q8 ? kQ8GroupBytes : format == Format::q6 ? kQ6GroupBytes : kQ4GroupBytes;
+}
 
 // A wide product is an exact integer over blocks of groups: of weights of 15 bits and activations of two digits, high and
 // low, whose value is 128 * high + low. The block is as long as no sum can leave 32 bits:
@@ -36,6 +47,7 @@ struct Matrix {  // [rows, inputs]; rows are padded with zeros to whole panels
     int rows = 0, inputs = 0;
     const uint8_t* data = nullptr;
     size_t panel_bytes = 0;
+    size_t room = 0;  // bytes of memory at data
     const float* row_scales = nullptr;  // [rows, rounded up to whole panels], of a wide matrix
 
     int panels() const { return (rows + kPanelRows - 1) / kPanelRows; }
@@ -50,7 +62,7 @@ struct WideActivations {
     float* scale;        // [tiles, blocks, tile_rows]
 };
 
-// Rows of activations as a product's input: int8 in groups of 32 for q4 and q8, float for bf16. The groups lie in *tiles*
+// Rows of activations as a product's input: int8 in groups of 32, float for bf16. The groups lie in *tiles*
 // of up to 16 rows: the first group of every row, then the second of every row, so that a product of many rows reads
 // them as one piece. Fewer rows are one lower tile. Buffers end with room for kTileRows more groups.
 struct Activations {

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "kernels.h"
+#include "simd_avx512.h"
 #include "tiles.h"
 #include "wide.h"
 
@@ -52,7 +53,7 @@ struct Panel {
 
     Panel(const uint8_t* w, int groups, Scratch& scratch)
         : packed(w), tiles((const int8_t*)w), scales(scratch.scales.reserve<float>(size_t(groups) * kScales)) {
-        if (format == Format::q4) tiles = scratch.tiles.reserve<int8_t>(groups * kTileStride);
+        if (format != Format::q8) tiles = scratch.tiles.reserve<int8_t>(groups * kTileStride);
     }
     void unpack(int begin, int end) const;
 };
@@ -73,6 +74,15 @@ void Panel<Format::q4>::unpack(int begin, int end) const {
         }
         _mm512_store_ps(scale, load_half(w + kQ4Nibbles));
         _mm512_store_ps(scale + kPanelRows, load_half(w + kQ4Nibbles + 2 * kPanelRows));
+    }
+}
+
+template <>
+void Panel<Format::q6>::unpack(int begin, int end) const {
+    for (int g = begin; g < end; ++g) {
+        const uint8_t* w = packed + size_t(g) * kQ6GroupBytes;
+        avx512vnni::expand_q6(w, const_cast<int8_t*>(tiles) + g * kTileStride);
+        _mm512_store_ps(scales + size_t(g) * kScales, load_half(w + kQ6Bytes));
     }
 }
 
@@ -192,6 +202,8 @@ void product(const Matrix& m, int begin, int end, const Activations& in, int row
     configure_tiles(kConfiguration);
     if (m.format == Format::q4)
         product_of<Format::q4>(m, begin, end, in, by_tiles, out, stride, accumulate);
+    else if (m.format == Format::q6)
+        product_of<Format::q6>(m, begin, end, in, by_tiles, out, stride, accumulate);
     else
         product_of<Format::q8>(m, begin, end, in, by_tiles, out, stride, accumulate);
     release_tiles();

@@ -70,7 +70,8 @@ public:
     std::pair<int, int> matrix_size(const std::string& name) const;
     int vector_size(const std::string& name) const;
     // `layer` is -1 for what stands outside of the layers.
-    void set_matrix(int layer, const std::string& name, const Tensor& tensor);
+    // Set again, a matrix takes no more memory if it needs none.
+    void set_matrix(int layer, const std::string& name, const Tensor& tensor, const Wanted& wanted = {});
     void set_vector(int layer, const std::string& name, const float* values);
     bool complete() const;  // whether all that the shape calls for was set
 

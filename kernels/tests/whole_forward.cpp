@@ -113,14 +113,16 @@ void set_vectors(Transformer& model, Weights& weights, int layer, const std::vec
 
 void set_layer(Transformer& model, Weights& weights, int layer) {
     const Shape& shape = model.shape();
-    const std::pair<const char*, Source> matrices[] = {
-        {"attn_q", Source::q4_0},   {"attn_k", Source::f32}, {"attn_v", Source::q8_0},  {"attn_output", Source::q4_0},
-        {"ffn_gate", Source::q4_0}, {"ffn_up", Source::q8_0}, {"ffn_down", Source::f32}};
-    for (const auto& [name, preferred] : matrices) {
+    struct Stored { const char* name; Source source; std::optional<Format> format; };
+    const Stored matrices[] = {
+        {"attn_q", Source::q4_0, {}},   {"attn_k", Source::f32, Format::q4}, {"attn_v", Source::q8_0, {}},
+        {"attn_output", Source::q4_0, Format::q6}, {"ffn_gate", Source::q4_0, {}}, {"ffn_up", Source::q8_0, Format::q6},
+        {"ffn_down", Source::f32, {}}};
+    for (const auto& [name, preferred, format] : matrices) {
         if (!shape.gated && name == std::string("ffn_gate")) continue;
         const auto [rows, inputs] = model.matrix_size(name);
         const Source source = inputs % kGroup ? Source::f32 : preferred;
-        model.set_matrix(layer, name, {source, weights.rows(source, rows, inputs).data()});
+        model.set_matrix(layer, name, {source, weights.rows(source, rows, inputs).data()}, {format});
     }
     std::vector<std::string> vectors;
     if (shape.norms == NormPlace::before) vectors = {"attn_norm.weight", "ffn_norm.weight"};
@@ -143,7 +145,7 @@ std::vector<float> results_of(const Kernels& kernels, const Shape& shape, int th
     const auto embedding = weights.rows(source, shape.vocabulary, shape.hidden);
     model.set_embedding(source, embedding.data());
     if (shape.causal) {
-        model.set_matrix(-1, "output", {source, embedding.data()});
+        model.set_matrix(-1, "output", {source, embedding.data()}, {Format::q6});
         set_vectors(model, weights, -1, {"output_norm.weight"});
     } else {
         set_vectors(model, weights, -1, {"position_embd", "token_embd_norm.weight", "token_embd_norm.bias"});

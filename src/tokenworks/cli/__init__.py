@@ -78,6 +78,9 @@ def up(
         str | None, typer.Option(help="auto, amx, avx512vnni, avx2, neon-i8mm, neon or portable.")
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads; 0 takes one a core.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="auto: smaller where as good and faster; file: as they are.")
+    ] = None,
     config: ConfigFile = None,
 ) -> None:
     """Start the factory here, fetching the model first if it is not there. Ctrl-C ends it."""
@@ -92,6 +95,7 @@ def up(
         "engine.executor": executor,
         "engine.isa": isa,
         "engine.threads": threads,
+        "engine.weights": weights,
     }
     run(load(flags, config_file=config), debug=_show_tracebacks)
 
@@ -195,13 +199,18 @@ def pull(
 def inspect(
     name: Annotated[str, typer.Argument(help="Name in the list, or path of a file or folder.")],
     as_json: Json = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="What its weights are rounded to here, and why.")
+    ] = False,
     config: ConfigFile = None,
 ) -> None:
     """Show what is inside a model file."""
     from tokenworks.cli.models import show_inside
+    from tokenworks.cli.plan import show_plan
     from tokenworks.config import load
 
-    show_inside(load(config_file=config), name, as_json=as_json)
+    show = show_plan if plan else show_inside
+    show(load(config_file=config), name, as_json=as_json)
 
 
 @models_app.command()
