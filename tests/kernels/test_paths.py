@@ -7,6 +7,7 @@ Paths that this processor lacks run emulated: AVX-512 by SIMDe, Arm by QEMU.
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
