@@ -109,10 +109,10 @@ class Compression:
             return cost(types_of(tensors, choice))
 
         if price({}) <= limit:
-            raise ModelError("The model is within that as it is", hint="there is nothing to do")
+            raise ModelError("The model is within that as it is", hint="use it, or ask for less")
         if price(smallest_types(tensors)) > limit:
             raise ModelError(
-                "The model cannot be made so small",
+                "The model cannot be made so small or fast",
                 hint="the smallest there is: tokenworks models compress with --bits 4",
             )
         weigher = Weigher(self.model, self.material.weighed)
