@@ -16,7 +16,7 @@ _GROUP_BYTES = {"q4": 320, "q6": 416, "q8": 544}  # of 16 rows by 32 inputs: qua
 _ALIGNMENT = 64
 _ROW_SCALES_BYTES = 64  # of a panel of 4-bit groups on a wide path
 WIDE_PATHS = frozenset({"amx"})
-"""Instruction-set paths that hold 4-bit groups with a scale for each row beside (kernels/wide.h)."""
+"""Paths of the kernels that hold 4-bit groups with a scale for each row beside (kernels/wide.h)."""
 
 
 def footprint_of(path: Path, formats: Formats = AS_STORED, *, wide: bool = False) -> Footprint:
