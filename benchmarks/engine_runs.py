@@ -11,6 +11,7 @@ from tokenworks.inference.executors.base import PAGE_TOKENS, Batch, Span
 from tokenworks.inference.executors.native import NativeExecutor
 from tokenworks.inference.messages import Generate, Sampling
 from tokenworks.inference.models.model import load_model
+from tokenworks.inference.models.rounding import NO_ROUNDING, Rounding
 from tokenworks.inference.settings import EngineSettings
 from tokenworks.telemetry.clock import MonotonicClock
 
@@ -24,11 +25,15 @@ _CONTEXT = 48
 class Ours:
     """One engine on one model file. Figures are tokens per second unless they say otherwise."""
 
-    def __init__(self, path: Path, threads: int, isa: str = "auto") -> None:
+    def __init__(
+        self, path: Path, threads: int, isa: str = "auto", rounding: Rounding = NO_ROUNDING
+    ) -> None:
         settings = EngineSettings(
             model_path=str(path), model_id="bench", threads=threads, max_batch_tokens=PROMPT
         )
-        executor = NativeExecutor(load_model(path), isa=isa, threads=threads, context_length=0)
+        executor = NativeExecutor(
+            load_model(path), isa=isa, threads=threads, context_length=0, rounding=rounding
+        )
         self.description = executor.description
         self.weight_bytes = executor.weight_bytes
         self._page_bytes = executor.page_bytes

@@ -1,11 +1,17 @@
 """What every part of the inference benchmark is given, and where it puts what it found."""
 
+import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from engine_runs import Ours
 from rich.table import Table
+
+from tokenworks.cli.plan import UP_SECONDS
+from tokenworks.inference.executors.native import choose_path
+from tokenworks.inference.plan.make import make_plan
+from tokenworks.inference.plan.plan import Plan
 
 
 @dataclass
@@ -21,8 +27,19 @@ class Setup:
     """Whether its answers can be judged: random weights have none."""
 
     @cached_property
+    def plan(self) -> Plan:
+        """What the first `tokenworks up` with this model would choose."""
+        return make_plan(
+            self.path,
+            isa=choose_path("auto"),
+            threads=self.threads,
+            budget=UP_SECONDS,
+            timer=time.perf_counter,
+        )
+
+    @cached_property
     def ours(self) -> Ours:
-        return Ours(self.path, self.threads)
+        return Ours(self.path, self.threads, rounding=self.plan.rounding)
 
 
 @dataclass

@@ -50,7 +50,13 @@ def name_of(file: Path) -> str:
 def divergences(setup: Setup, files: tuple[Path, ...]) -> dict[str, dict[str, float]]:
     model = load_model(setup.path)
     oracle = ReferenceExecutor(model)
-    native = NativeExecutor(model, isa="auto", threads=setup.threads, context_length=0)
+    native = NativeExecutor(
+        model,
+        isa="auto",
+        threads=setup.threads,
+        context_length=0,
+        rounding=setup.plan.rounding,
+    )
     for executor in (oracle, native):
         executor.allocate(WINDOW // PAGE_TOKENS)
     # 8 characters a token are more than any English text has.
