@@ -287,9 +287,11 @@ void Transformer::head(const Run& run, int thread) const {
     team_.barrier();
     prepare(run.chosen, final_norm_, run.wanted, in);
     if (run.encode) {
-        for (int i = in.first; i < run.wanted && (run.together || thread == 0); i += in.step)
+        if (!run.together && thread != 0) return;
+        in.each_row(run.wanted, [&](int i) {
             std::memcpy(run.out + size_t(i) * shape_.hidden, in.normalised.from_row(i).floats,
                         size_t(shape_.hidden) * sizeof(float));
+        });
         return;
     }
     if (run.together) team_.barrier();
