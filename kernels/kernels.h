@@ -9,14 +9,25 @@
 
 namespace tokenworks {
 
+// The format whose groups a source's weights have, or come nearest to.
+constexpr Format own_format(Source source) {
+    using enum Source;
+    return source == q4_0 || source == q4_1 || source == q4_k ? Format::q4
+           : source == q5_0                                   ? Format::q6
+                                                              : Format::q8;
+}
+
 enum class Activation { silu, gelu_tanh, gelu };
 
 struct Kernels {
     const char* name;
     bool (*supported)();
 
-    // `count` rows of a file, up to 16, as one q4 or q8 panel of zeros; every path makes the same bytes of them.
-    void (*pack_panel)(Source source, const uint8_t* const* rows, int count, int inputs, uint8_t* out);
+    // `count` rows of a file, up to 16, as one panel of zeros in groups of `format`, which is no larger than the source's
+    // own; every path makes the same bytes of them. `importance` of each input, null for all alike, is how much the square
+    // of an error there counts where weights are rounded to q4 or q6.
+    void (*pack_panel)(Source source, Format format, const uint8_t* const* rows, const float* importance, int count,
+                       int inputs, uint8_t* out);
 
     // out[row * stride + i] (= or +=) sum over inputs of w[i] * in[row], for the rows of panels [begin, end).
     // `out` points at row 0, output 16 * begin.
@@ -30,6 +41,10 @@ struct Kernels {
     void (*add_to)(float* x, const float* y, int size);
     // One row to int8 groups; `size` is a multiple of 32.
     void (*quantise)(const float* x, int size, const Activations& out);
+    // Of a path with wide products (layout.h), else null: a q4 panel becomes a wide one in place, `row_scales` are its
+    // sixteen; one row becomes digits.
+    void (*widen)(uint8_t* panel, int groups, float* row_scales);
+    void (*quantise_wide)(const float* x, int size, const Activations& out);
     // gate = activation(gate), times up unless that is null; `size` is a multiple of 16.
     void (*activate)(Activation activation, float* gate, const float* up, int size);
     // The same for `rows` rows of one group, 32 floats apart, of which `size` count; quantised into the group of `out`.

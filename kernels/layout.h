@@ -5,8 +5,13 @@
 //
 //   Q4 group: 256 B nibbles, 16 fp16 scales, 16 fp16 minima   weight = scale * nibble + minimum
 //             byte 64*c + 4*r + i holds row r, input 4*c+i (low nibble) and input 16+4*c+i (high)
+//   Q6 group: 384 B codes, 16 fp16 scales                     weight = scale * (code - 32)
+//             byte 64*c + 4*r + i holds row r, input 4*c+i in its low six bits, c < 6; the two bits above them, of
+//             three c in a row, are a code too, low bits first: input 24+i of c = 0, 1, 2, input 28+i of c = 3, 4, 5
 //   Q8 group: 512 B int8, 16 fp16 scales                      weight = scale * int8
 //             byte 64*c + 4*r + i holds row r, input 4*c+i
+//   Wide Q4 group: 256 B nibbles as above, 16 pairs of int16     weight = row's scale * (factor * (nibble - 8) + offset)
+//             the pair of row r: its factor, then its offset; the bracket is within ±kMostWide
 //   BF16:     for each input, 16 bf16                         any number of inputs
 #pragma once
 #include <cstddef>
@@ -20,21 +25,44 @@ constexpr int kTileRows = 16;  // of activations
 constexpr int kPageTokens = 16;
 
 constexpr int kQ4Nibbles = 256, kQ4GroupBytes = kQ4Nibbles + 64;
+constexpr int kQ6Bytes = 384, kQ6GroupBytes = kQ6Bytes + 32;
 constexpr int kQ8Bytes = 512, kQ8GroupBytes = kQ8Bytes + 32;
 
-enum class Format { q4, q8, bf16 };
+enum class Format { q4, q4_wide, q6, q8, bf16 };
+
+constexpr int code_bytes_of(Format format) {  // of a group
+    return format == Format::q8 ? kQ8Bytes : format == Format::q6 ? kQ6Bytes : kQ4Nibbles;
+}
+constexpr int group_bytes_of(Format format) {
+    return format == Format::q8 ? kQ8GroupBytes : format == Format::q6 ? kQ6GroupBytes : kQ4GroupBytes;
+}
+
+// A wide product is an exact integer over blocks of groups: of weights of 15 bits and activations of two digits, high and
+// low, whose value is 128 * high + low. The block is as long as no sum can leave 32 bits:
+// kMostWide * 127 * kGroup * kWideBlock < 2^31.
+constexpr int kWideBlock = 32, kMostWide = 16383, kMostDigits = 127 * 128;
 
 struct Matrix {  // [rows, inputs]; rows are padded with zeros to whole panels
     Format format = Format::bf16;
     int rows = 0, inputs = 0;
     const uint8_t* data = nullptr;
     size_t panel_bytes = 0;
+    size_t room = 0;  // bytes of memory at data
+    const float* row_scales = nullptr;  // [rows, rounded up to whole panels], of a wide matrix
 
     int panels() const { return (rows + kPanelRows - 1) / kPanelRows; }
     const uint8_t* panel(int index) const { return data + panel_bytes * size_t(index); }
 };
 
-// Rows of activations as a product's input: int8 in groups of 32 for q4 and q8, float for bf16. The groups lie in *tiles*
+// Rows of activations as the input of wide products. Tiles are those of Activations; of two groups, a pair, the bytes of
+// one row follow each other.
+struct WideActivations {
+    int8_t *high, *low;  // [tiles, pairs, tile_rows, 64]; the second half of an odd last pair is zero
+    int32_t* sums;       // [tiles, groups, tile_rows, 4]: of a group's digits -8 * sum of high, the same sum << 16; of low
+    float* scale;        // [tiles, blocks, tile_rows]
+};
+
+// Rows of activations as a product's input: int8 in groups of 32, float for bf16. The groups lie in *tiles*
 // of up to 16 rows: the first group of every row, then the second of every row, so that a product of many rows reads
 // them as one piece. Fewer rows are one lower tile. Buffers end with room for kTileRows more groups.
 struct Activations {
@@ -46,13 +74,18 @@ struct Activations {
     int groups;
     size_t stride;
     int tile_rows;
+    WideActivations wide = {};
     int first = 0;  // where in those tiles row 0 is
 
-    // Place of a row's group in scale, sum and scaled_sum; that of the next group is tile_rows further.
-    size_t cell(int row, int group) const {
-        const int place = first + row;
-        return (size_t(place / tile_rows) * groups + group) * tile_rows + place % tile_rows;
+    int pairs() const { return (groups + 1) / 2; }
+    int blocks() const { return (groups + kWideBlock - 1) / kWideBlock; }
+    // Place of a row's part `index` where each row has `count`: groups, pairs or blocks.
+    size_t place(int row, int index, int count) const {
+        const int at = first + row;
+        return (size_t(at / tile_rows) * count + index) * tile_rows + at % tile_rows;
     }
+    // Place of a row's group in scale, sum and scaled_sum; that of the next group is tile_rows further.
+    size_t cell(int row, int group) const { return place(row, group, groups); }
     Activations from_row(int row) const {
         Activations view = *this;
         view.floats += size_t(row) * stride;

@@ -2,12 +2,15 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/function.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include <cstring>
+#include <optional>
 
 #include "decode.h"
+#include "timing.h"
 #include "transformer.h"
 
 namespace nb = nanobind;
@@ -44,6 +47,15 @@ Source source_named(const std::string& name) {
     throw nb::value_error(("no kernel for the encoding " + name).c_str());
 }
 
+// The format by its name; none for an empty one.
+std::optional<Format> format_named(const std::string& name) {
+    if (name.empty()) return {};
+    if (name == "q4") return Format::q4;
+    if (name == "q6") return Format::q6;
+    if (name == "q8") return Format::q8;
+    throw nb::value_error(("no format " + name).c_str());
+}
+
 void expect(bool holds, const char* what) {
     if (!holds) throw nb::value_error(what);
 }
@@ -54,13 +66,20 @@ void check_bytes(const Bytes& raw, Source source, int rows, int inputs) {
     expect(raw.size() == row_bytes(source, inputs) * size_t(rows), "tensor has the wrong number of bytes");
 }
 
+Wanted wanted_of(const std::string& format, const std::optional<Floats>& importance, int inputs) {
+    expect(!importance || importance->size() == size_t(inputs), "importance is not one number an input");
+    return {format_named(format), importance ? importance->data() : nullptr};
+}
+
 // The bytes of a matrix's panels as this path packs them.
-nb::bytes panels(const std::string& path, const std::string& encoding, Bytes raw, int rows, int inputs) {
+nb::bytes panels(const std::string& path, const std::string& encoding, Bytes raw, int rows, int inputs,
+                 const std::string& format, const std::optional<Floats>& importance) {
     const Source source = source_named(encoding);
     check_bytes(raw, source, rows, inputs);
     Arena arena;
     Team alone(1);
-    const Matrix matrix = pack(path_named(path), arena, alone, {source, raw.data()}, rows, inputs, nullptr);
+    const Matrix matrix = pack(path_named(path), arena, alone, {source, raw.data()}, rows, inputs, nullptr,
+                               wanted_of(format, importance, inputs));
     return nb::bytes(matrix.data, matrix.panel_bytes * size_t(matrix.panels()));
 }
 
@@ -72,6 +91,20 @@ nb::bytes decoded(const std::string& encoding, Bytes raw, int rows, int inputs) 
     for (int row = 0; row < rows; ++row)
         decode_row(source, raw.data() + row_bytes(source, inputs) * size_t(row), inputs, &values[size_t(row) * inputs]);
     return nb::bytes(values.data(), values.size() * sizeof(float));
+}
+
+std::vector<double> seconds(const std::string& path, int threads, int inputs, const std::vector<std::string>& formats, int rows,
+                            size_t memory_bytes, size_t pass_bytes, int runs) {
+    expect(threads >= 1 && rows >= 1 && runs >= 1, "threads, rows and runs must be at least 1");
+    expect(inputs >= kGroup && inputs % kGroup == 0, "inputs are no whole groups");
+    std::vector<Format> chosen;
+    for (const std::string& name : formats) {
+        const auto format = format_named(name);
+        expect(format.has_value(), "a format without a name");
+        chosen.push_back(*format);
+    }
+    nb::gil_scoped_release others_run;
+    return panel_seconds(path_named(path), threads, inputs, chosen, rows, memory_bytes, pass_bytes, runs);
 }
 
 // Checks every index before any kernel reads through it.
@@ -105,13 +138,15 @@ public:
         embedding_ = raw;  // read from in every forward
         transformer_.set_embedding(source, raw.data());
     }
-    void set_matrix(int layer, const std::string& name, const std::string& encoding, Bytes raw, const Release& release) {
+    void set_matrix(int layer, const std::string& name, const std::string& encoding, Bytes raw, const Release& release,
+                    const std::string& format, const std::optional<Floats>& importance) {
         check_layer(layer);
         const Source source = source_named(encoding);
         const auto [rows, inputs] = transformer_.matrix_size(name);
         check_bytes(raw, source, rows, inputs);
+        const Wanted wanted = wanted_of(format, importance, inputs);
         nb::gil_scoped_release others_run;
-        transformer_.set_matrix(layer, name, {source, raw.data(), release});
+        transformer_.set_matrix(layer, name, {source, raw.data(), release}, wanted);
     }
     void set_vector(int layer, const std::string& name, Floats values) {
         check_layer(layer);
@@ -181,7 +216,10 @@ void check_shape(int threads, const Shape& s) {
 NB_MODULE(_kernels, m) {
     m.doc() = "C++ kernels of the CPU executor.";
     m.def("supported_paths", &supported_paths, "Instruction-set paths that this processor can run, best first.");
-    m.def("panels", &panels, "path"_a, "encoding"_a, "raw"_a, "rows"_a, "inputs"_a, "A matrix as it is packed.");
+    m.def("panels", &panels, "path"_a, "encoding"_a, "raw"_a, "rows"_a, "inputs"_a, "format"_a = "",
+          "importance"_a = nb::none(), "A matrix as it is packed.");
+    m.def("panel_seconds", &seconds, "path"_a, "threads"_a, "inputs"_a, "formats"_a, "rows"_a, nb::kw_only(),
+          "memory_bytes"_a, "pass_bytes"_a, "runs"_a, "What each format takes for a panel.");
     m.def("decoded", &decoded, "encoding"_a, "raw"_a, "rows"_a, "inputs"_a, "An embedding's rows as they are read.");
     nb::class_<Module>(m, "Transformer")
         .def("__init__",
@@ -212,10 +250,13 @@ NB_MODULE(_kernels, m) {
              "causal"_a, "interleaved"_a, "query_scale"_a, "embedding_scale"_a, "positions"_a, "inverse_frequencies"_a,
              "window_frequencies"_a, "windows"_a)
         .def("set_embedding", &Module::set_embedding)
-        .def("set_matrix", &Module::set_matrix)
+        .def("set_matrix", &Module::set_matrix, "layer"_a, "name"_a, "encoding"_a, "raw"_a, "release"_a, "format"_a = "",
+             "importance"_a = nb::none())
         .def("set_vector", &Module::set_vector)
         .def("allocate", &Module::allocate)
-        .def("forward", &Module::forward)
+        // A result that were converted on the way in would be written into a copy.
+        .def("forward", &Module::forward, "tokens"_a, "starts"_a, "lengths"_a, "offsets"_a, "pages"_a, "wanted_rows"_a,
+             "encode"_a, "out"_a.noconvert())
         .def_prop_ro("page_bytes", &Module::page_bytes)
         .def_prop_ro("weight_bytes", &Module::weight_bytes)
         .def_prop_ro("logit_stride", &Module::logit_stride);

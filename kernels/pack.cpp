@@ -14,12 +14,7 @@ namespace {
 constexpr size_t kPartBytes = size_t(4) << 20;  // of the file, packed between two releases
 
 size_t panel_bytes(Format format, int inputs) {
-    const size_t groups = size_t(inputs / kGroup);
-    switch (format) {
-        case Format::q4: return groups * kQ4GroupBytes;
-        case Format::q8: return groups * kQ8GroupBytes;
-        default: return size_t(inputs) * kPanelRows * 2;
-    }
+    return format == Format::bf16 ? size_t(inputs) * kPanelRows * 2 : size_t(inputs / kGroup) * group_bytes_of(format);
 }
 
 // Floats whose rows are no whole groups: rare and small, so one number at a time.
@@ -36,20 +31,38 @@ void pack_bf16(Source source, const uint8_t* const* rows, int count, int inputs,
 
 }  // namespace
 
-Format format_for(Source source, int inputs) {
-    if (source == Source::q4_0 || source == Source::q4_1 || source == Source::q4_k) return Format::q4;
-    return inputs % kGroup == 0 ? Format::q8 : Format::bf16;
+Format format_for(Source source, int inputs, std::optional<Format> wanted) {
+    if (inputs % kGroup != 0) return Format::bf16;
+    return wanted ? std::min(own_format(source), *wanted) : own_format(source);
 }
 
 Matrix pack(const Kernels& kernels, Arena& arena, Team& team, const Tensor& tensor, int rows, int inputs,
-            const int* order) {
+            const int* order, const Wanted& wanted, const Matrix& before) {
     Matrix m;
-    m.format = format_for(tensor.source, inputs);
+    m.format = format_for(tensor.source, inputs, wanted.format);
     m.rows = rows;
     m.inputs = inputs;
     m.panel_bytes = panel_bytes(m.format, inputs);
-    uint8_t* data = arena.allocate(m.panel_bytes * size_t(m.panels()));
+    const size_t bytes = m.panel_bytes * size_t(m.panels());
+    uint8_t* data;
+    if (before.room >= bytes) {
+        data = const_cast<uint8_t*>(before.data);
+        std::memset(data, 0, bytes);
+        m.room = before.room;
+    } else {
+        data = arena.allocate(bytes);
+        m.room = bytes;
+    }
     m.data = data;
+    m.row_scales = before.row_scales;
+    const Format format = m.format;
+    float* row_scales = nullptr;
+    if (format == Format::q4 && kernels.widen) {
+        row_scales = const_cast<float*>(before.row_scales);
+        if (!row_scales) row_scales = reinterpret_cast<float*>(arena.allocate(size_t(m.panels()) * kPanelRows * sizeof(float)));
+        m.format = Format::q4_wide;
+        m.row_scales = row_scales;
+    }
 
     const size_t of_row = row_bytes(tensor.source, inputs);
     auto pack_one = [&](int panel) {
@@ -60,7 +73,8 @@ Matrix pack(const Kernels& kernels, Arena& arena, Team& team, const Tensor& tens
         if (m.format == Format::bf16)
             pack_bf16(tensor.source, from, count, inputs, out);
         else
-            kernels.pack_panel(tensor.source, from, count, inputs, out);
+            kernels.pack_panel(tensor.source, format, from, wanted.importance, count, inputs, out);
+        if (row_scales) kernels.widen(out, inputs / kGroup, row_scales + panel * kPanelRows);
     };
     const int part = int(std::max<size_t>(1, kPartBytes / (of_row * kPanelRows)));  // panels
     for (int begin = 0; begin < m.panels(); begin += part) {

@@ -14,6 +14,6 @@ static bool supported() {
 }  // namespace tokenworks::avx2
 
 namespace tokenworks {
-const Kernels kAvx2Kernels = {"avx2",          avx2::supported, avx2::pack_panel, avx2::product, avx2::rms_norm, avx2::layer_norm, avx2::add_to, avx2::quantise,
+const Kernels kAvx2Kernels = {"avx2",          avx2::supported, avx2::pack_panel, avx2::product, avx2::rms_norm, avx2::layer_norm, avx2::add_to, avx2::quantise, nullptr, nullptr,
                               avx2::activate, avx2::activate_group, avx2::rotate, avx2::store_key, avx2::store_value, avx2::attend, avx2::settle};
 }

@@ -1,6 +1,7 @@
 #include "blocks.h"
 #include "kernels.h"
 #include "product_amx.h"
+#include "wide.h"
 #include "simd_avx512.h"
 
 namespace tokenworks::avx512vnni {
@@ -22,12 +23,12 @@ static bool supported() {
 namespace tokenworks {
 const Kernels kAvx512VnniKernels = {
     "avx512vnni",           avx512vnni::supported, avx512vnni::pack_panel, avx512vnni::product,       avx512vnni::rms_norm, avx512vnni::layer_norm, avx512vnni::add_to,
-    avx512vnni::quantise, avx512vnni::activate, avx512vnni::activate_group, avx512vnni::rotate, avx512vnni::store_key, avx512vnni::store_value, avx512vnni::attend, avx512vnni::settle};
+    avx512vnni::quantise, nullptr, nullptr, avx512vnni::activate, avx512vnni::activate_group, avx512vnni::rotate, avx512vnni::store_key, avx512vnni::store_value, avx512vnni::attend, avx512vnni::settle};
 
 #ifndef TW_EMULATE_AVX512
 // All but products and attention of many rows as above.
 const Kernels kAmxKernels = {
     "amx",                  amx::supported,       avx512vnni::pack_panel, amx::product,           avx512vnni::rms_norm, avx512vnni::layer_norm, avx512vnni::add_to,
-    avx512vnni::quantise, avx512vnni::activate, avx512vnni::activate_group, avx512vnni::rotate, avx512vnni::store_key, avx512vnni::store_value, avx512vnni::attend_by_tiles, avx512vnni::settle};
+    avx512vnni::quantise, amx::widen, amx::quantise_wide, avx512vnni::activate, avx512vnni::activate_group, avx512vnni::rotate, avx512vnni::store_key, avx512vnni::store_value, avx512vnni::attend_by_tiles, avx512vnni::settle};
 #endif
 }

@@ -13,6 +13,6 @@ static bool supported() { return arm::has_dot_products(); }
 }  // namespace tokenworks::neon
 
 namespace tokenworks {
-const Kernels kNeonKernels = {"neon",          neon::supported, neon::pack_panel, neon::product, neon::rms_norm, neon::layer_norm, neon::add_to, neon::quantise,
+const Kernels kNeonKernels = {"neon",          neon::supported, neon::pack_panel, neon::product, neon::rms_norm, neon::layer_norm, neon::add_to, neon::quantise, nullptr, nullptr,
                               neon::activate, neon::activate_group, neon::rotate,    neon::store_key, neon::store_value, neon::attend, neon::settle};
 }

@@ -15,6 +15,6 @@ static bool supported() { return arm::has_matrix_products() && arm::has_dot_prod
 namespace tokenworks {
 const Kernels kNeonI8mmKernels = {
     "neon-i8mm",           neon_i8mm::supported, neon_i8mm::pack_panel, neon_i8mm::product,   neon_i8mm::rms_norm,
-    neon_i8mm::layer_norm, neon_i8mm::add_to,    neon_i8mm::quantise,  neon_i8mm::activate,
+    neon_i8mm::layer_norm, neon_i8mm::add_to,    neon_i8mm::quantise, nullptr, nullptr,  neon_i8mm::activate,
     neon_i8mm::activate_group, neon_i8mm::rotate,     neon_i8mm::store_key, neon_i8mm::store_value,   neon_i8mm::attend, neon_i8mm::settle};
 }

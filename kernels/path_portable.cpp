@@ -14,7 +14,7 @@ static bool supported() { return true; }
 namespace tokenworks {
 const Kernels kPortableKernels = {
     "portable",         portable::supported, portable::pack_panel, portable::product, portable::rms_norm, portable::layer_norm, portable::add_to,
-    portable::quantise, portable::activate, portable::activate_group, portable::rotate,  portable::store_key, portable::store_value, portable::attend, portable::settle};
+    portable::quantise, nullptr, nullptr, portable::activate, portable::activate_group, portable::rotate,  portable::store_key, portable::store_value, portable::attend, portable::settle};
 
 const Kernels* const kAllKernels[] = {
 #if defined(__x86_64__)

@@ -8,8 +8,7 @@ TW_INLINE void put(float* out, Floats v, bool accumulate) {
 //   total += (weight scale * activation scale) * dot;  then, for Q4,  total += minimum * scaled sum.
 template <Format format, int Rows>
 TW_INLINE void panel_tile(const uint8_t* w, const Activations& in, int row, Floats* total) {
-    constexpr int code_bytes = format == Format::q4 ? kQ4Nibbles : kQ8Bytes;
-    constexpr int group_bytes = format == Format::q4 ? kQ4GroupBytes : kQ8GroupBytes;
+    constexpr int code_bytes = code_bytes_of(format), group_bytes = group_bytes_of(format);
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) total[r] = splat(0.0f);
     size_t cell = in.cell(row, 0);  // the rows are of one tile
@@ -24,6 +23,8 @@ TW_INLINE void panel_tile(const uint8_t* w, const Activations& in, int row, Floa
         Ints dots[Rows];
         if constexpr (format == Format::q4)
             dot_q4<Rows>(w, values, dots);
+        else if constexpr (format == Format::q6)
+            dot_q6<Rows>(w, values, sums, dots);
         else
             dot_q8<Rows>(w, values, sums, dots);
         const Floats scale = load_half((const uint16_t*)(w + code_bytes));
@@ -85,7 +86,9 @@ static void product(const Matrix& m, int begin, int end, const Activations& in, 
                     bool accumulate) {
     switch (m.format) {
         case Format::q4: return product_of<Format::q4>(m, begin, end, in, rows, out, stride, accumulate);
+        case Format::q6: return product_of<Format::q6>(m, begin, end, in, rows, out, stride, accumulate);
         case Format::q8: return product_of<Format::q8>(m, begin, end, in, rows, out, stride, accumulate);
         case Format::bf16: return product_of<Format::bf16>(m, begin, end, in, rows, out, stride, accumulate);
+        case Format::q4_wide: break;  // only of paths with a product of their own for it
     }
 }

@@ -6,17 +6,16 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <utility>
-#include <vector>
 
-#include "halves.h"
 #include "kernels.h"
+#include "simd_avx512.h"
+#include "tiles.h"
+#include "wide.h"
 
 namespace tokenworks::amx {
 
 namespace {
 
-constexpr int kTileBytes = 64;      // of one row of a tile register
 constexpr int kLines = kGroup / 4;  // rows of a weight tile: 64 bytes hold four inputs of sixteen outputs
 constexpr int kBatch = 8;           // groups whose dot products wait in the first-level cache to be scaled
 constexpr int kHalfRows = kTileRows / 2;
@@ -25,47 +24,16 @@ constexpr int kFewestRows = 5;  // fewer are faster by vectors
 // Tile registers. There are pairs, so that one product's loads overlap the other's.
 constexpr int kSums = 0, kRows = 2, kWeights = 4, kHalfSums = 6, kHalfActivations = 7;
 
-// As the processor reads it (Intel's manual, LDTILECFG).
-struct alignas(64) Configuration {
-    uint8_t palette = 1, start_row = 0, reserved[14] = {};
-    uint16_t row_bytes[16] = {};
-    uint8_t rows[16] = {};
-
-    constexpr Configuration() {
-        for (int i : {kSums, kSums + 1}) row_bytes[i] = kTileBytes, rows[i] = kTileRows;
-        for (int i : {kRows, kRows + 1}) row_bytes[i] = kGroup, rows[i] = kTileRows;
-        for (int i : {kWeights, kWeights + 1}) row_bytes[i] = kTileBytes, rows[i] = kLines;
-        row_bytes[kHalfSums] = kTileBytes, rows[kHalfSums] = kHalfRows;
-        row_bytes[kHalfActivations] = kGroup, rows[kHalfActivations] = kHalfRows;
-    }
-};
-constexpr Configuration kConfiguration;
-
-// The compiler's own intrinsics do not tell it that they read and write memory.
-template <int tile>
-inline void load_tile(const void* from, size_t stride) {
-    asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(stride), "i"(tile) : "memory");
+constexpr TileConfiguration configuration() {
+    TileConfiguration c;
+    for (int i : {kSums, kSums + 1}) c.set(i, kTileRows, kTileBytes);
+    for (int i : {kRows, kRows + 1}) c.set(i, kTileRows, kGroup);
+    for (int i : {kWeights, kWeights + 1}) c.set(i, kLines, kTileBytes);
+    c.set(kHalfSums, kHalfRows, kTileBytes);
+    c.set(kHalfActivations, kHalfRows, kGroup);
+    return c;
 }
-template <int tile>
-inline void store_tile(void* to) {
-    asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(to), "r"(size_t(kTileBytes)), "i"(tile) : "memory");
-}
-template <int sums, int a, int b>
-inline void multiply_tiles() {  // sums = a * b, of signed bytes
-    asm volatile("tilezero %%tmm%c0\n\ttdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(sums), "i"(a), "i"(b));
-}
-
-// Memory in whole cache lines: a tile's rows must not straddle two.
-struct Lines {
-    std::vector<__m512i> lines;
-
-    template <typename T>
-    T* reserve(size_t count) {
-        const size_t wanted = (count * sizeof(T) + sizeof(__m512i) - 1) / sizeof(__m512i);
-        if (lines.size() < wanted) lines.resize(wanted);
-        return reinterpret_cast<T*>(lines.data());
-    }
-};
+constexpr TileConfiguration kConfiguration = configuration();
 
 struct Scratch {  // of one thread
     Lines tiles, scales;
@@ -85,7 +53,7 @@ struct Panel {
 
     Panel(const uint8_t* w, int groups, Scratch& scratch)
         : packed(w), tiles((const int8_t*)w), scales(scratch.scales.reserve<float>(size_t(groups) * kScales)) {
-        if (format == Format::q4) tiles = scratch.tiles.reserve<int8_t>(groups * kTileStride);
+        if (format != Format::q8) tiles = scratch.tiles.reserve<int8_t>(groups * kTileStride);
     }
     void unpack(int begin, int end) const;
 };
@@ -110,6 +78,15 @@ void Panel<Format::q4>::unpack(int begin, int end) const {
 }
 
 template <>
+void Panel<Format::q6>::unpack(int begin, int end) const {
+    for (int g = begin; g < end; ++g) {
+        const uint8_t* w = packed + size_t(g) * kQ6GroupBytes;
+        avx512vnni::expand_q6(w, const_cast<int8_t*>(tiles) + g * kTileStride);
+        _mm512_store_ps(scales + size_t(g) * kScales, load_half(w + kQ6Bytes));
+    }
+}
+
+template <>
 void Panel<Format::q8>::unpack(int begin, int end) const {  // its bytes lie as a tile wants them
     for (int g = begin; g < end; ++g)
         _mm512_store_ps(scales + size_t(g) * kScales, load_half(packed + size_t(g) * kQ8GroupBytes + kQ8Bytes));
@@ -119,7 +96,8 @@ template <int sums, int rows, int weights>
 inline void dots_of_group(const int8_t* values, const int8_t* tile) {
     load_tile<rows>(values, kGroup);
     load_tile<weights>(tile, kTileBytes);
-    multiply_tiles<sums, rows, weights>();
+    zero_tile<sums>();
+    add_product<sums, rows, weights>();
 }
 
 // `values` and `tile` are of the first group; `row_stride` leads to the rows' next one.
@@ -139,16 +117,6 @@ inline void dots_of_groups(const int8_t* values, size_t row_stride, const int8_t
         dots_of_group<sums, rows, kWeights>(values + row_stride * g, tile + tile_stride * g);
         store_tile<sums>(scratch.dots[g]);
     }
-}
-
-#define TW_LAMBDA __attribute__((always_inline))
-
-// Calls work with 0 … Count - 1 as constants: a loop, even unrolled, would keep an array in memory.
-template <int Count, typename Work>
-TW_INLINE void each(Work work) {
-    [&]<int... index>(std::integer_sequence<int, index...>) TW_LAMBDA {
-        (work(std::integral_constant<int, index>{}), ...);
-    }(std::make_integer_sequence<int, Count>{});
 }
 
 // `Rows` rows from `row` on, of which `count` are wanted; the others are whatever the buffers hold.
@@ -227,15 +195,18 @@ bool supported() {
 
 void product(const Matrix& m, int begin, int end, const Activations& in, int rows, float* out, size_t stride,
              bool accumulate) {
+    if (m.format == Format::q4_wide) return product_wide(m, begin, end, in, rows, out, stride, accumulate);
     const int left = rows % kTileRows, by_vectors = left < kFewestRows ? left : 0, by_tiles = rows - by_vectors;
     if (m.format == Format::bf16 || by_tiles == 0)
         return kAvx512VnniKernels.product(m, begin, end, in, rows, out, stride, accumulate);
-    asm volatile("ldtilecfg %0" ::"m"(kConfiguration));
+    configure_tiles(kConfiguration);
     if (m.format == Format::q4)
         product_of<Format::q4>(m, begin, end, in, by_tiles, out, stride, accumulate);
+    else if (m.format == Format::q6)
+        product_of<Format::q6>(m, begin, end, in, by_tiles, out, stride, accumulate);
     else
         product_of<Format::q8>(m, begin, end, in, by_tiles, out, stride, accumulate);
-    asm volatile("tilerelease");  // so that the system need not save tiles when it switches threads
+    release_tiles();
     if (by_vectors > 0)
         kAvx512VnniKernels.product(m, begin, end, in.from_row(by_tiles), by_vectors, out + size_t(by_tiles) * stride, stride,
                                    accumulate);

@@ -13,22 +13,36 @@ namespace tokenworks {
 
 // Rows of a batch as input of a product, in one allocation per member.
 struct ActivationBuffer {
-    std::vector<int8_t> values;
-    std::vector<float> scale, scaled_sum, floats;
-    std::vector<int32_t> sum;
+    std::vector<int8_t> values, high, low;
+    std::vector<float> scale, scaled_sum, floats, wide_scale;
+    std::vector<int32_t> sum, wide_sums;
 
-    Activations reserve(int rows, int size, int stride) {
+    Activations reserve(int rows, int size, int stride, bool wide) {
         const int groups = (size + kGroup - 1) / kGroup;
         const int tile_rows = std::min(rows, kTileRows), tiles = (rows + tile_rows - 1) / tile_rows;
-        const size_t cells = size_t(tiles) * groups * tile_rows + kTileRows;
-        if (values.size() < cells * kGroup) {
-            values.resize(cells * kGroup);
-            scale.resize(cells);
-            scaled_sum.resize(cells);
-            sum.resize(cells);
+        auto parts = [&](int count) { return size_t(tiles) * size_t(count) * size_t(tile_rows) + kTileRows; };
+        auto grow = [](auto& buffer, size_t count) {
+            if (buffer.size() < count) buffer.resize(count);
+            return buffer.data();
+        };
+        Activations a{grow(values, parts(groups) * kGroup), grow(scale, parts(groups)), grow(sum, parts(groups)),
+                      grow(scaled_sum, parts(groups)), grow(floats, size_t(rows) * size_t(stride)), groups, size_t(stride),
+                      tile_rows};
+        if (wide) {
+            const size_t bytes = parts(a.pairs()) * 2 * kGroup;
+            a.wide = {grow(high, bytes), grow(low, bytes), grow(wide_sums, parts(groups) * 4), grow(wide_scale, parts(a.blocks()))};
         }
-        if (floats.size() < size_t(rows) * stride) floats.resize(size_t(rows) * stride);
-        return {values.data(), scale.data(), sum.data(), scaled_sum.data(), floats.data(), groups, size_t(stride), tile_rows};
+        return a;
+    }
+};
+
+// What the matrices that read a row of activations read of it, besides its floats.
+struct Forms {
+    bool groups = false, wide = false;
+
+    template <typename... Matrices>
+    explicit Forms(const Matrices&... matrices) {
+        ((groups |= matrices.format != Format::bf16 && matrices.format != Format::q4_wide, wide |= matrices.format == Format::q4_wide), ...);
     }
 };
 
@@ -56,28 +70,29 @@ inline float* aligned(std::vector<float>& buffer) {
 struct Transformer::Scratch {
     std::vector<Cursor> cursors;
     ActivationBuffer normalised, attention, feed_forward;
-    std::vector<ActivationBuffer> own_normalised, own_attention;
+    std::vector<ActivationBuffer> own_normalised, own_attention, own_feed_forward;
     std::vector<std::vector<float>> own_x, block, attention_scratch;
     std::vector<float> x, branch, query, cosine, sine, window_cosine, window_sine, chosen;
     std::vector<LayerAttention> attentions;  // one for each window that a layer has
 };
 
-constexpr int kRowBlock = 64;   // rows that a task takes at once
-
 constexpr int kOperations = 8;  // cursors per layer
 
-// What one thread reads as inputs of products, and which rows of it that thread prepares: every `step`-th piece from
-// `first`. Prepared together, the buffers are everybody's and a barrier follows; alone, they are its own.
-struct Transformer::Inputs {
-    Activations normalised, attention;
-    float* x;  // the residual: everybody's, or a copy of its own where it changes outside of products
-    int first, step;
-    int piece;  // rows; whole tiles where there are enough, so that threads do not write to the same cache lines
+constexpr int kRowBlock = 128;  // rows that a piece of work takes at once
 
+// What one thread reads as inputs of products, and which rows of it that thread prepares: from `begin` to `end`, counted in
+// `parts` of all rows. Prepared together, the buffers are everybody's and a barrier follows; alone, they are its own.
+struct Transformer::Inputs {
+    Activations normalised, attention, feed_forward;
+    float* x;  // the residual: everybody's, or a copy of its own where it changes outside of products
+    int part, parts;
+
+    // The rows of this part: those that its thread begins with in `Run::share`, where there are enough of them.
     template <typename Work>
     void each_row(int rows, Work work) const {
-        for (int begin = first * piece; begin < rows; begin += step * piece)
-            for (int row = begin; row < std::min(rows, begin + piece); ++row) work(row);
+        const int blocks = (rows + kRowBlock - 1) / kRowBlock;
+        auto first_of = [&](int p) { return blocks >= parts ? std::min(rows, blocks * p / parts * kRowBlock) : rows * p / parts; };
+        for (int row = first_of(part); row < first_of(part + 1); ++row) work(row);
     }
 };
 
@@ -97,13 +112,14 @@ struct Transformer::Run {
     std::vector<int> span_of_row;
     float *x, *branch, *query, *chosen;
     Angles angles, window_angles;  // [rows, pairs]
-    Activations feed_forward;
     std::vector<Inputs> inputs;  // by thread
     bool together;
     int threads;
     Scratch& scratch;
 
-    Cursor& cursor(int layer, int operation) const { return scratch.cursors[size_t(layer) * kOperations + operation]; }
+    Cursor* cursors(int layer, int operation) const {
+        return &scratch.cursors[(size_t(layer) * kOperations + operation) * scratch.block.size()];
+    }
     int position(int row) const {  // in its sequence
         const SpanView& span = spans[size_t(span_of_row[size_t(row)])];
         return span.start + row - span.row;
@@ -112,13 +128,18 @@ struct Transformer::Run {
     int chunk(int total) const { return std::max(1, total / (threads * 8)); }
 
     // Calls work(rows, begin, end) for pieces of `items` times `rows` until none is left. Rows come in blocks, and all
-    // pieces of one block before the next: what its products read and write stays in a core's cache.
+    // pieces of one block before the next: what its products read and write stays in a core's cache. Each thread begins
+    // with a part of its own, the rows that it prepared, and then helps the others; `cursors` are one a thread.
     template <typename Work>
-    void share(Cursor& cursor, int rows, int items, int chunk, Work work) const {
+    void share(int thread, Cursor* cursors, int rows, int items, int chunk, Work work) const {
         const int pieces = (items + chunk - 1) / chunk, blocks = (rows + kRowBlock - 1) / kRowBlock;
-        for (int piece; (piece = cursor.next.fetch_add(1, std::memory_order_relaxed)) < pieces * blocks;) {
-            const int first = piece / pieces * kRowBlock, begin = piece % pieces * chunk;
-            work(Rows{first, std::min(kRowBlock, rows - first)}, begin, std::min(items, begin + chunk));
+        auto first_of = [&](int t) { return blocks >= threads ? blocks * t / threads * pieces : pieces * blocks * t / threads; };
+        for (int i = 0; i < threads; ++i) {
+            const int owner = (thread + i) % threads, begin = first_of(owner), end = first_of(owner + 1);
+            for (int piece; (piece = begin + cursors[owner].next.fetch_add(1, std::memory_order_relaxed)) < end;) {
+                const int row = piece / pieces * kRowBlock, item = piece % pieces * chunk;
+                work(Rows{row, std::min(kRowBlock, rows - row)}, item, std::min(items, item + chunk));
+            }
         }
     }
 };

@@ -172,6 +172,53 @@ TW_INLINE void dot_q4(const uint8_t* w, const int8_t* const* in, Ints* dots) {
     for (int r = 0; r < Rows; ++r) dots[r] = {_mm256_madd_epi16(low[r], ones), _mm256_madd_epi16(high[r], ones)};
 }
 
+// Adds the products of codes `a` with activation bytes from `at` on and of codes `b` with those from `bt` on. Two pairs
+// of products, at most 2 * 2 * 63 * 127 = 32004, fit int16 together.
+template <int Rows>
+TW_INLINE void add_q6(const __m256i* a, int at, const __m256i* b, int bt, const int8_t* const* in, __m256i* low,
+                      __m256i* high) {
+    const __m256i ones = _mm256_set1_epi16(1);
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) {
+        const __m256i x = splat4(in[r] + at), y = splat4(in[r] + bt);
+        const __m256i p0 = _mm256_add_epi16(_mm256_maddubs_epi16(a[0], x), _mm256_maddubs_epi16(b[0], y));
+        const __m256i p1 = _mm256_add_epi16(_mm256_maddubs_epi16(a[1], x), _mm256_maddubs_epi16(b[1], y));
+        low[r] = _mm256_add_epi32(low[r], _mm256_madd_epi16(p0, ones));
+        high[r] = _mm256_add_epi32(high[r], _mm256_madd_epi16(p1, ones));
+        keep_in_register(low[r], high[r]);
+    }
+}
+
+// The same for a Q6 group: codes are weights + 32 and go in unsigned; 32 * sum(in) comes off again.
+template <int Rows>
+TW_INLINE void dot_q6(const uint8_t* w, const int8_t* const* in, const int32_t* sums, Ints* dots) {
+    const __m256i code = _mm256_set1_epi8(63);
+    __m256i low[Rows], high[Rows];
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) low[r] = high[r] = _mm256_set1_epi32(-32 * sums[r]);
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+        const uint8_t* lines = w + 192 * half;
+        auto line = [&](int c, int part) { return _mm256_loadu_si256((const __m256i*)(lines + 64 * c + 32 * part)); };
+        __m256i a[2], b[2];
+        for (int part = 0; part < 2; ++part) {
+            a[part] = _mm256_and_si256(line(0, part), code);
+            b[part] = _mm256_and_si256(line(1, part), code);
+        }
+        add_q6<Rows>(a, 12 * half, b, 12 * half + 4, in, low, high);
+        for (int part = 0; part < 2; ++part) {
+            const __m256i one = _mm256_and_si256(_mm256_srli_epi16(line(0, part), 6), _mm256_set1_epi8(3));
+            const __m256i two = _mm256_and_si256(_mm256_srli_epi16(line(1, part), 4), _mm256_set1_epi8(12));
+            const __m256i three = _mm256_and_si256(_mm256_srli_epi16(line(2, part), 2), _mm256_set1_epi8(48));
+            a[part] = _mm256_and_si256(line(2, part), code);
+            b[part] = _mm256_or_si256(_mm256_or_si256(one, two), three);
+        }
+        add_q6<Rows>(a, 12 * half + 8, b, 24 + 4 * half, in, low, high);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) dots[r] = {low[r], high[r]};
+}
+
 // The same for a Q8 group. |w| goes in unsigned and its sign moves to the activation: 2 * 127 * 127 fits int16,
 // provided that no weight is -128 (packing sees to it).
 template <int Rows>

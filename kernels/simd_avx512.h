@@ -103,6 +103,52 @@ TW_INLINE void dot_q4(const uint8_t* w, const int8_t* const* in, Ints* dots) {
     }
 }
 
+// Half a Q6 group's codes: inputs 12 * half + 0 … 11 as they lie, and 24 + 4 * half + 0 … 3 from the bits above them.
+TW_INLINE void q6_codes(const uint8_t* w, int half, __m512i* codes) {
+    const __m512i code = _mm512_set1_epi8(63), two = _mm512_set1_epi8(3), four = _mm512_set1_epi8(15);
+    constexpr int choose = 0xCA;  // where the first operand has ones the second, else the third
+    const __m512i a = _mm512_loadu_si512(w + 192 * half), b = _mm512_loadu_si512(w + 192 * half + 64);
+    const __m512i c = _mm512_loadu_si512(w + 192 * half + 128);
+    const __m512i above = _mm512_ternarylogic_epi32(two, _mm512_srli_epi16(a, 6), _mm512_srli_epi16(b, 4), choose);
+    codes[0] = _mm512_and_si512(a, code);
+    codes[1] = _mm512_and_si512(b, code);
+    codes[2] = _mm512_and_si512(c, code);
+    codes[3] = _mm512_and_si512(_mm512_ternarylogic_epi32(four, above, _mm512_srli_epi16(c, 2), choose), code);
+}
+
+// A Q6 group as a Q8 group has its weights: eight lines of 64 int8, code - 32, line c with inputs 4 * c … 4 * c + 3.
+TW_INLINE void expand_q6(const uint8_t* w, int8_t* lines) {
+    const __m512i middle = _mm512_set1_epi8(32);
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+        __m512i codes[4];
+        q6_codes(w, half, codes);
+#pragma GCC unroll 3
+        for (int c = 0; c < 3; ++c)
+            _mm512_storeu_si512(lines + 64 * (3 * half + c), _mm512_sub_epi8(codes[c], middle));
+        _mm512_storeu_si512(lines + 64 * (6 + half), _mm512_sub_epi8(codes[3], middle));
+    }
+}
+
+// Codes are weights + 32 and go in unsigned; 32 * sum(in) comes off again.
+template <int Rows>
+TW_INLINE void dot_q6(const uint8_t* w, const int8_t* const* in, const int32_t* sums, Ints* dots) {
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) dots[r] = _mm512_set1_epi32(-32 * sums[r]);
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+        __m512i codes[4];
+        q6_codes(w, half, codes);
+#pragma GCC unroll 8
+        for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 3
+            for (int c = 0; c < 3; ++c)
+                dots[r] = _mm512_dpbusd_epi32(dots[r], codes[c], splat4(in[r] + 12 * half + 4 * c));
+            dots[r] = _mm512_dpbusd_epi32(dots[r], codes[3], splat4(in[r] + 24 + 4 * half));
+        }
+    }
+}
+
 // dpbusd wants unsigned weights: w + 128 (a flip of the top bit) goes in, 128 * sum(in) comes off again.
 template <int Rows>
 TW_INLINE void dot_q8(const uint8_t* w, const int8_t* const* in, const int32_t* sums, Ints* dots) {

@@ -45,6 +45,39 @@ TW_INLINE void dot_q4(const uint8_t* w, const int8_t* const* in, Ints* dots) {
     q4_step<Rows, 3>(w, low, high, dots);
 }
 
+// Sixteen codes of a Q6 group's line c at byte `at`: as they lie, or for c of 6 and 7 from the bits above.
+TW_INLINE int8x16_t q6_codes(const uint8_t* w, int c, int at) {
+    if (c < 6) return vreinterpretq_s8_u8(vandq_u8(vld1q_u8(w + 64 * c + at), vdupq_n_u8(63)));
+    const uint8_t* lines = w + 192 * (c - 6) + at;
+    const uint8x16_t low = vshrq_n_u8(vld1q_u8(lines), 6), middle = vshrq_n_u8(vld1q_u8(lines + 64), 6);
+    const uint8x16_t high = vshrq_n_u8(vld1q_u8(lines + 128), 6);
+    return vreinterpretq_s8_u8(vsliq_n_u8(vsliq_n_u8(low, middle, 2), high, 4));
+}
+
+template <int Rows, int c>
+TW_INLINE void q6_step(const uint8_t* w, const int8x16_t* in, Ints* dots) {
+    int8x16_t weights[4];
+    for (int i = 0; i < 4; ++i) weights[i] = q6_codes(w, c, 16 * i);
+    for (int r = 0; r < Rows; ++r) add_products<c % 4>(dots[r], weights, in[r]);
+}
+
+// Codes are weights + 32; 32 * sum(in) comes off again.
+template <int Rows>
+TW_INLINE void dot_q6(const uint8_t* w, const int8_t* const* in, const int32_t* sums, Ints* dots) {
+    int8x16_t low[Rows], high[Rows];
+    clear_and_load<Rows>(in, low, high, dots);
+    q6_step<Rows, 0>(w, low, dots);
+    q6_step<Rows, 1>(w, low, dots);
+    q6_step<Rows, 2>(w, low, dots);
+    q6_step<Rows, 3>(w, low, dots);
+    q6_step<Rows, 4>(w, high, dots);
+    q6_step<Rows, 5>(w, high, dots);
+    q6_step<Rows, 6>(w, high, dots);
+    q6_step<Rows, 7>(w, high, dots);
+    for (int r = 0; r < Rows; ++r)
+        for (int i = 0; i < 4; ++i) dots[r].part[i] = vsubq_s32(dots[r].part[i], vdupq_n_s32(32 * sums[r]));
+}
+
 template <int Rows, int c>
 TW_INLINE void q8_step(const uint8_t* w, const int8x16_t* in, Ints* dots) {
     int8x16_t weights[4];

@@ -75,6 +75,25 @@ TW_INLINE void dot_q4(const uint8_t* w, const int8_t* const* in, Ints* dots) {
 }
 
 template <int Rows>
+TW_INLINE void dot_q6(const uint8_t* w, const int8_t* const* in, const int32_t* row_sums, Ints* dots) {
+    constexpr int Pairs = Rows / 2;
+    if constexpr (Pairs > 0) {
+        PairSums sums[Pairs];
+        clear<Pairs>(sums);
+        for (int c = 0; c < 8; c += 2) {
+            int8x16_t codes[8], pairs[Pairs];
+            for (int i = 0; i < 8; ++i) codes[i] = neon::q6_codes(w, c + i / 4, i % 4 * 16);
+            load_pairs<Pairs>(in, 4 * c, pairs);
+            add_products<Pairs>(sums, codes, codes + 4, pairs);
+        }
+        part_rows<Pairs>(sums, dots);
+        for (int r = 0; r < 2 * Pairs; ++r)  // codes are weights + 32
+            for (int i = 0; i < 4; ++i) dots[r].part[i] = vsubq_s32(dots[r].part[i], vdupq_n_s32(32 * row_sums[r]));
+    }
+    if constexpr (Rows % 2 == 1) neon::dot_q6<1>(w, in + Rows - 1, row_sums + Rows - 1, dots + Rows - 1);
+}
+
+template <int Rows>
 TW_INLINE void dot_q8(const uint8_t* w, const int8_t* const* in, const int32_t* row_sums, Ints* dots) {
     constexpr int Pairs = Rows / 2;
     if constexpr (Pairs > 0) {

@@ -79,6 +79,25 @@ TW_INLINE void dot_q4(const uint8_t* w, const int8_t* const* in, Ints* dots) {
 }
 
 template <int Rows>
+TW_INLINE void dot_q6(const uint8_t* w, const int8_t* const* in, const int32_t*, Ints* dots) {
+    int8_t weights[8 * 64];
+    for (int c = 0; c < 6; ++c)
+        for (int i = 0; i < 64; ++i) weights[64 * c + i] = int8_t((w[64 * c + i] & 63) - 32);
+    for (int half = 0; half < 2; ++half)
+        for (int i = 0; i < 64; ++i) {
+            const uint8_t* line = w + 192 * half + i;
+            weights[64 * (6 + half) + i] = int8_t((line[0] >> 6 | line[64] >> 6 << 2 | line[128] >> 6 << 4) - 32);
+        }
+    for (int r = 0; r < Rows; ++r) {
+        dots[r] = {};
+        for (int c = 0; c < 8; ++c)
+            for (int lane = 0; lane < 16; ++lane)
+                for (int i = 0; i < 4; ++i)
+                    dots[r].lane[lane] += weights[64 * c + 4 * lane + i] * in[r][4 * c + i];
+    }
+}
+
+template <int Rows>
 TW_INLINE void dot_q8(const uint8_t* w, const int8_t* const* in, const int32_t*, Ints* dots) {
     for (int r = 0; r < Rows; ++r) {
         dots[r] = {};

@@ -20,6 +20,9 @@ constexpr int kTogetherFrom = 3;  // fewer rows are normalised by every thread f
 
 int round_up(int x, int multiple) { return (x + multiple - 1) / multiple * multiple; }
 
+// Whether the feed forward's features become what its last matrix reads a group at a time, each by itself.
+bool quantised_in_place(const Matrix& down) { return Forms(down).groups; }
+
 }  // namespace
 
 Transformer::Slot Transformer::slot_of(const Run& run, int row) {
@@ -51,9 +54,10 @@ Transformer::Transformer(const Kernels& kernels, int threads, Shape shape)
         if (layer.attention == known.size()) known.push_back({layer.window});
     }
     if (shape_.window_frequencies.empty()) shape_.window_frequencies = shape_.inverse_frequencies;
-    scratch_->cursors = std::vector<Cursor>(size_t(shape_.layers + 1) * kOperations);
+    scratch_->cursors = std::vector<Cursor>(size_t(shape_.layers + 1) * kOperations * size_t(threads));
     scratch_->own_normalised.resize(size_t(threads));
     scratch_->own_attention.resize(size_t(threads));
+    scratch_->own_feed_forward.resize(size_t(threads));
     scratch_->own_x.resize(size_t(threads));
     scratch_->block.resize(size_t(threads));
     scratch_->attention_scratch.resize(size_t(threads));
@@ -122,7 +126,7 @@ void Transformer::turn(const Run& run, int thread) const {
 }
 
 // What a branch reads: the residual, normalised unless that comes after.
-void Transformer::prepare(const float* x, const NormWeights& weights, int rows, const Inputs& in) const {
+void Transformer::prepare(const float* x, const NormWeights& weights, int rows, const Forms& forms, const Inputs& in) const {
     in.each_row(rows, [&](int row) {
         const Activations out = in.normalised.from_row(row);
         const float* from = x + size_t(row) * hidden_stride_;
@@ -130,7 +134,7 @@ void Transformer::prepare(const float* x, const NormWeights& weights, int rows, 
             norm(from, weights, out.floats);
         else
             std::memcpy(out.floats, from, size_t(shape_.hidden) * sizeof(float));
-        if (shape_.hidden % kGroup == 0) kernels_.quantise(out.floats, shape_.hidden, out);
+        quantise(forms, out.floats, shape_.hidden, out);
     });
 }
 
@@ -148,12 +152,16 @@ void Transformer::absorb(const Run& run, const Inputs& in, const NormWeights& we
     });
 }
 
-void Transformer::quantise_attention(const Run& run, const Inputs& in) const {
-    const int size = shape_.queries();
-    if (size % kGroup != 0) return;  // the product is bf16 then and reads floats
-    in.each_row(run.rows, [&](int row) {
-        kernels_.quantise(in.attention.floats + size_t(row) * size, size, in.attention.from_row(row));
-    });
+// One row, in the forms that its readers want.
+void Transformer::quantise(const Forms& forms, const float* x, int size, const Activations& out) const {
+    if (forms.groups) kernels_.quantise(x, size, out);
+    if (forms.wide) kernels_.quantise_wide(x, size, out);
+}
+
+// All rows that a matrix reads, from their floats.
+void Transformer::quantise_rows(const Run& run, const Matrix& reader, int size, const Activations& rows, const Inputs& in) const {
+    const Forms forms(reader);
+    in.each_row(run.rows, [&](int row) { quantise(forms, rows.floats + size_t(row) * rows.stride, size, rows.from_row(row)); });
 }
 
 // One head of one row's queries or keys, after its product and bias: its norm if it has one, then its rotation.
@@ -220,9 +228,9 @@ void Transformer::feed_forward(const Run& run, const Layer& layer, const Activat
         if (layer.up_bias) kernels_.add_to(up + i * kGroup, layer.up_bias + feature, within);
         if (layer.gate_bias) kernels_.add_to(gate + i * kGroup, layer.gate_bias + feature, within);
     }
-    const Activations out = run.feed_forward.from_row(rows.first);
+    const Activations out = run.inputs[0].feed_forward.from_row(rows.first);
     const float* times = shape_.gated ? up : nullptr;
-    if (layer.down.format == Format::bf16) {
+    if (!quantised_in_place(layer.down)) {
         for (int i = 0; i < rows.count; ++i) {
             kernels_.activate(shape_.activation, gate + i * kGroup, times ? times + i * kGroup : nullptr, width);
             std::memcpy(out.from_row(i).floats + feature, gate + i * kGroup, size_t(width) * sizeof(float));
@@ -232,10 +240,10 @@ void Transformer::feed_forward(const Run& run, const Layer& layer, const Activat
     }
 }
 
-void Transformer::add_product(const Run& run, const Matrix& matrix, const Activations& in, Cursor& cursor) const {
+void Transformer::add_product(const Run& run, const Matrix& matrix, const Activations& in, int thread, Cursor* cursors) const {
     float* to = run.branch ? run.branch : run.x;
     const size_t stride = size_t(hidden_stride_);
-    run.share(cursor, run.rows, matrix.panels(), run.chunk(matrix.panels()), [&](Rows rows, int begin, int end) {
+    run.share(thread, cursors, run.rows, matrix.panels(), run.chunk(matrix.panels()), [&](Rows rows, int begin, int end) {
         float* out = to + size_t(rows.first) * stride + size_t(begin) * kPanelRows;
         kernels_.product(matrix, begin, end, in.from_row(rows.first), rows.count, out, stride, !run.branch);
     });
@@ -245,10 +253,10 @@ void Transformer::layer(const Run& run, int index, int thread) const {
     const Layer& layer = layers_[size_t(index)];
     const Inputs& in = run.inputs[size_t(thread)];
 
-    prepare(in.x, layer.before_attention, run.rows, in);
+    prepare(in.x, layer.before_attention, run.rows, Forms(layer.query, layer.key, layer.value), in);
     if (run.together) team_.barrier();
     const int keys = shape_.heads, values = keys + shape_.kv_heads;
-    run.share(run.cursor(index, 0), run.rows, values + layer.value.panels(), 1, [&](Rows rows, int task, int) {
+    run.share(thread, run.cursors(index, 0), run.rows, values + layer.value.panels(), 1, [&](Rows rows, int task, int) {
         if (task < keys)
             project_query(run, layer, in.normalised, rows, task);
         else if (task < values)
@@ -257,23 +265,28 @@ void Transformer::layer(const Run& run, int index, int thread) const {
             project_value(run, index, in.normalised, rows, task - values, thread);
     });
     team_.barrier();
-    run.share(run.cursor(index, 1), 1, attention_tasks(run, index), 1,
+    run.share(thread, run.cursors(index, 1), 1, attention_tasks(run, index), 1,
               [&](Rows, int task, int) { attend(run, index, task, thread); });
     team_.barrier();
-    quantise_attention(run, in);
+    quantise_rows(run, layer.output, shape_.queries(), in.attention, in);
     if (run.together) team_.barrier();
-    add_product(run, layer.output, in.attention, run.cursor(index, 2));
+    add_product(run, layer.output, in.attention, thread, run.cursors(index, 2));
     team_.barrier();
     if (run.branch) absorb(run, in, layer.after_attention, layer.output_bias);
 
-    prepare(in.x, layer.before_feed_forward, run.rows, in);
+    prepare(in.x, layer.before_feed_forward, run.rows, shape_.gated ? Forms(layer.gate, layer.up) : Forms(layer.up), in);
     if (run.together) team_.barrier();
     const int pairs = (layer.up.panels() + 1) / 2;
-    run.share(run.cursor(index, 3), run.rows, pairs, run.chunk(pairs), [&](Rows rows, int begin, int end) {
+    run.share(thread, run.cursors(index, 3), run.rows, pairs, run.chunk(pairs), [&](Rows rows, int begin, int end) {
         for (int pair = begin; pair < end; ++pair) feed_forward(run, layer, in.normalised, rows, pair, thread);
     });
     team_.barrier();
-    add_product(run, layer.down, run.feed_forward, run.cursor(index, 4));
+    const bool in_place = quantised_in_place(layer.down);
+    if (!in_place) {
+        quantise_rows(run, layer.down, shape_.feed_forward, in.feed_forward, in);
+        if (run.together) team_.barrier();
+    }
+    add_product(run, layer.down, in_place ? run.inputs[0].feed_forward : in.feed_forward, thread, run.cursors(index, 4));
     team_.barrier();
     if (run.branch) absorb(run, in, layer.after_feed_forward, layer.down_bias);
 }
@@ -285,7 +298,7 @@ void Transformer::head(const Run& run, int thread) const {
     for (int i = thread; i < run.wanted; i += run.threads)
         std::memcpy(run.chosen + i * stride, in.x + size_t(run.wanted_rows[i]) * stride, stride * sizeof(float));
     team_.barrier();
-    prepare(run.chosen, final_norm_, run.wanted, in);
+    prepare(run.chosen, final_norm_, run.wanted, run.encode ? Forms() : Forms(head_), in);
     if (run.encode) {
         if (!run.together && thread != 0) return;
         in.each_row(run.wanted, [&](int i) {
@@ -296,7 +309,7 @@ void Transformer::head(const Run& run, int thread) const {
     }
     if (run.together) team_.barrier();
     const size_t logits = size_t(logit_stride());
-    run.share(run.cursor(shape_.layers, 0), run.wanted, head_.panels(), run.chunk(head_.panels()), [&](Rows rows, int begin, int end) {
+    run.share(thread, run.cursors(shape_.layers, 0), run.wanted, head_.panels(), run.chunk(head_.panels()), [&](Rows rows, int begin, int end) {
         float* out = run.out + size_t(rows.first) * logits + size_t(begin) * kPanelRows;
         kernels_.product(head_, begin, end, in.normalised.from_row(rows.first), rows.count, out, logits, false);
     });
@@ -324,25 +337,32 @@ void Transformer::forward(const int32_t* tokens, int rows, const std::vector<Spa
             floats(scratch.chosen, size_t(wanted) * hidden_stride_),
             {floats(scratch.cosine, turns), floats(scratch.sine, turns)},
             {floats(scratch.window_cosine, turns), floats(scratch.window_sine, turns)},
-            scratch.feed_forward.reserve(rows, shape_.feed_forward, round_up(shape_.feed_forward, kGroup)),
             {}, rows >= kTogetherFrom, crew_.threads(), scratch};
 
     for (size_t s = 0; s < spans.size(); ++s) run.span_of_row.insert(run.span_of_row.end(), size_t(spans[s].length), int(s));
     plan_attention(run);
-    const Activations normalised = scratch.normalised.reserve(rows, shape_.hidden, hidden_stride_);
-    const Activations attention = scratch.attention.reserve(rows, queries, queries);
-    const int piece = rows >= 2 * kTileRows * run.threads ? kTileRows : 1;
+    const bool wide = kernels_.widen != nullptr;
+    const int inner = round_up(shape_.feed_forward, kGroup);
+    const Activations normalised = scratch.normalised.reserve(rows, shape_.hidden, hidden_stride_, wide);
+    const Activations attention = scratch.attention.reserve(rows, queries, queries, wide);
+    const Activations feed_forward = scratch.feed_forward.reserve(rows, shape_.feed_forward, inner, wide);
+    // Results are everybody's, what is quantised of them a thread's own.
+    auto own = [&](ActivationBuffer& buffer, int size, const Activations& all) {
+        Activations mine = buffer.reserve(rows, size, 0, wide);
+        mine.floats = all.floats;
+        mine.stride = all.stride;
+        return mine;
+    };
     for (int thread = 0; thread < run.threads; ++thread) {
-        floats(scratch.block[size_t(thread)], size_t(kRowBlock) * std::max(2 * kGroup, shape_.head_dim));
+        const size_t at = size_t(thread);
+        floats(scratch.block[at], size_t(kRowBlock) * std::max(2 * kGroup, shape_.head_dim));
         if (run.together) {
-            run.inputs.push_back({normalised, attention, run.x, thread, run.threads, piece});
+            run.inputs.push_back({normalised, attention, feed_forward, run.x, thread, run.threads});
         } else {
-            Activations own = scratch.own_attention[size_t(thread)].reserve(rows, queries, 0);
-            own.floats = attention.floats;  // attention's result is everybody's, its int8 form our own
-            own.stride = attention.stride;
-            float* x = run.branch ? floats(scratch.own_x[size_t(thread)], residual) : run.x;
-            run.inputs.push_back({scratch.own_normalised[size_t(thread)].reserve(rows, shape_.hidden, hidden_stride_),
-                                  own, x, 0, 1, 1});
+            float* x = run.branch ? floats(scratch.own_x[at], residual) : run.x;
+            const Activations read = thread == 0 ? feed_forward : own(scratch.own_feed_forward[at], shape_.feed_forward, feed_forward);
+            run.inputs.push_back({scratch.own_normalised[at].reserve(rows, shape_.hidden, hidden_stride_, wide),
+                                  own(scratch.own_attention[at], queries, attention), read, x, 0, 1});
         }
     }
     for (Cursor& cursor : scratch.cursors) cursor.next.store(0, std::memory_order_relaxed);

@@ -57,6 +57,8 @@ struct Rows {  // of a batch
     int first, count;
 };
 
+struct Forms;
+
 class Transformer {
 public:
     Transformer(const Kernels& kernels, int threads, Shape shape);
@@ -68,7 +70,8 @@ public:
     std::pair<int, int> matrix_size(const std::string& name) const;
     int vector_size(const std::string& name) const;
     // `layer` is -1 for what stands outside of the layers.
-    void set_matrix(int layer, const std::string& name, const Tensor& tensor);
+    // Set again, a matrix takes no more memory if it needs none.
+    void set_matrix(int layer, const std::string& name, const Tensor& tensor, const Wanted& wanted = {});
     void set_vector(int layer, const std::string& name, const float* values);
     bool complete() const;  // whether all that the shape calls for was set
 
@@ -100,9 +103,10 @@ private:
     void layer(const Run& run, int index, int thread) const;
     void head(const Run& run, int thread) const;
     void norm(const float* x, const NormWeights& weights, float* y) const;
-    void prepare(const float* x, const NormWeights& weights, int rows, const Inputs& in) const;
+    void prepare(const float* x, const NormWeights& weights, int rows, const Forms& forms, const Inputs& in) const;
     void absorb(const Run& run, const Inputs& in, const NormWeights& weights, const float* bias) const;
-    void quantise_attention(const Run& run, const Inputs& in) const;
+    void quantise(const Forms& forms, const float* x, int size, const Activations& out) const;
+    void quantise_rows(const Run& run, const Matrix& reader, int size, const Activations& rows, const Inputs& in) const;
     void finish_head(const Run& run, const Layer& layer, const float* norm, int row, float* x) const;
     void project_query(const Run& run, const Layer& layer, const Activations& in, Rows rows, int head) const;
     void project_key(const Run& run, int layer, const Activations& in, Rows rows, int head, int thread) const;
@@ -111,7 +115,7 @@ private:
     int attention_tasks(const Run& run, int layer) const;
     void attend(const Run& run, int layer, int task, int thread) const;
     void feed_forward(const Run& run, const Layer& layer, const Activations& in, Rows rows, int pair, int thread) const;
-    void add_product(const Run& run, const Matrix& matrix, const Activations& in, Cursor& cursor) const;
+    void add_product(const Run& run, const Matrix& matrix, const Activations& in, int thread, Cursor* cursors) const;
     KeyValues key_values(int layer) const;
     // Whether a branch's result is worked on before it joins the residual.
     bool branches() const;

@@ -94,22 +94,16 @@ void Transformer::set_embedding(Source source, const uint8_t* raw) {
     embedding_ = raw;
 }
 
-void Transformer::set_matrix(int index, const std::string& name, const Tensor& tensor) {
+void Transformer::set_matrix(int index, const std::string& name, const Tensor& tensor, const Wanted& wanted) {
     const auto [rows, inputs] = matrix_size(name);
     const std::vector<int> order = rotary_order(name);
-    auto packed = [&, rows = rows, inputs = inputs] {
-        return pack(kernels_, arena_, team_, tensor, rows, inputs, order.empty() ? nullptr : order.data());
+    auto pack_into = [&, rows = rows, inputs = inputs](Matrix& matrix) {
+        matrix = pack(kernels_, arena_, team_, tensor, rows, inputs, order.empty() ? nullptr : order.data(), wanted, matrix);
     };
-    if (index == kOuter && name == "output") {
-        head_ = packed();
-        return;
-    }
+    if (index == kOuter && name == "output") return pack_into(head_);
     if (index != kOuter)
         for (const auto& known : kMatrices)
-            if (name == known.name) {
-                layers_[size_t(index)].*known.matrix = packed();
-                return;
-            }
+            if (name == known.name) return pack_into(layers_[size_t(index)].*known.matrix);
     throw unknown(name);
 }
 

@@ -72,20 +72,32 @@ struct Rows {  // activations with their own memory
     }
 };
 
-std::vector<uint8_t> encoded_rows(Source source, int rows, int inputs) {
+// The quants of a format, and two of them without which a group's floats would not be exact in it.
+struct Quants { int least, most, first, second; };
+
+Quants quants_of(std::optional<Format> format) {
+    if (format == Format::q4) return {-8, 7, -8, 7};
+    return format == Format::q6 ? Quants{-32, 31, -32, 31} : Quants{-127, 127, 127, -127};
+}
+
+std::vector<uint8_t> encoded_rows(Source source, int rows, int inputs, std::optional<Format> format) {
     std::vector<uint8_t> raw(row_bytes(source, inputs) * size_t(rows));
     if (source == Source::f32) {
-        // Multiples of 1/64 with a largest one of 127/64 in each group: exact as int8 groups and as bf16.
+        // Multiples of 1/64 with the outermost in each group: exact in groups of the format and as bf16.
+        const Quants quants = quants_of(format);
         std::vector<float> values;
-        for (int i = 0; i < rows * inputs; ++i)
-            values.push_back(float(i % inputs % kGroup == 0 ? 127 : int(random_bits() % 255) - 127) / 64);
+        for (int i = 0; i < rows * inputs; ++i) {
+            const int place = i % inputs % kGroup, drawn = quants.least + int(random_bits() % unsigned(quants.most - quants.least + 1));
+            const bool extreme = random_bits() % 4 == 0;
+            values.push_back(float(place == 0 ? quants.first : place == 1 ? quants.second : extreme ? quants.most : drawn) / 64);
+        }
         std::memcpy(raw.data(), values.data(), raw.size());
         return raw;
     }
     for (uint8_t& byte : raw) byte = uint8_t(random_bits());
     if (source == Source::q8_0)  // no encoder emits -128; packing turns it into -127
         for (uint8_t& byte : raw) byte = byte == 0x80 ? 0x81 : byte;
-    const size_t block = source == Source::q8_0 ? 34 : source == Source::q4_0 ? 18 : 20;
+    const size_t block = size_t(block_of(source).bytes);
     for (size_t at = 0; at < raw.size(); at += block) {  // sane fp16 scales: 2^-6 … 2^-5, and extremes of the codes
         const uint16_t scale = uint16_t(0x2400 + random_bits() % 0x400), least = uint16_t(0xA400 + random_bits() % 0x400);
         std::memcpy(&raw[at], &scale, 2);
@@ -95,12 +107,13 @@ std::vector<uint8_t> encoded_rows(Source source, int rows, int inputs) {
     return raw;
 }
 
-void check_product(const std::vector<const Kernels*>& paths, Team& team, Source source, int outputs, int inputs, int rows) {
-    const std::string where = "product source " + std::to_string(int(source)) + " " + std::to_string(outputs) + "x" +
+void check_product(const std::vector<const Kernels*>& paths, Team& team, Source source, int outputs, int inputs, int rows,
+                   std::optional<Format> format = {}) {
+    const std::string where = std::string("product ") + block_of(source).name + " " + std::to_string(outputs) + "x" +
                               std::to_string(inputs) + " rows " + std::to_string(rows);
     Arena arena;
-    const auto raw = encoded_rows(source, outputs, inputs);
-    const Matrix matrix = pack(*paths[0], arena, team, {source, raw.data()}, outputs, inputs, nullptr);
+    const auto raw = encoded_rows(source, outputs, inputs, format);
+    const Matrix matrix = pack(*paths[0], arena, team, {source, raw.data()}, outputs, inputs, nullptr, {format});
     Rows in(rows, inputs, floats(size_t(rows) * inputs));
     const bool integers = matrix.format != Format::bf16;
     if (integers)
@@ -148,16 +161,17 @@ void check_product(const std::vector<const Kernels*>& paths, Team& team, Source 
 }
 
 // Any bytes at all, among them scales that are infinite or no numbers.
-void check_packing(const std::vector<const Kernels*>& paths, Source source, int inputs, int count) {
+void check_packing(const std::vector<const Kernels*>& paths, Source source, Format format, int inputs, int count) {
     const size_t bytes = row_bytes(source, inputs);
     std::vector<uint8_t> raw(bytes * size_t(count));
     for (uint8_t& byte : raw) byte = uint8_t(random_bits());
+    const auto importance = floats(size_t(inputs), 0, 4);
     const uint8_t* rows[kPanelRows];
     for (int r = 0; r < count; ++r) rows[r] = raw.data() + bytes * size_t(r);
     std::vector<std::vector<uint8_t>> panels;
     for (const Kernels* path : paths) {
-        panels.emplace_back(size_t(inputs / kGroup) * kQ8GroupBytes);
-        path->pack_panel(source, rows, count, inputs, panels.back().data());
+        panels.emplace_back(size_t(inputs / kGroup) * group_bytes_of(format));
+        path->pack_panel(source, format, rows, importance.data(), count, inputs, panels.back().data());
         expect(panels.back() == panels[0], std::string("panels of ") + block_of(source).name + " differ on " + path->name);
     }
     add_to_digest(panels[0].data(), panels[0].size());
@@ -267,12 +281,17 @@ int main() {
     for (int source = 0; source < kSources; ++source)
         for (int count : {1, 5, 16})
             for (int groups : {1, 7, 8, 16})
-                if (groups * kGroup % kBlocks[source].weights == 0)
-                    check_packing(paths, Source(source), groups * kGroup, count);
-    for (Source source : {Source::q4_0, Source::q4_1, Source::q8_0, Source::f32})
-        for (int outputs : {1, 16, 40})
-            for (int inputs : {32, 96, 576})
-                for (int rows : {1, 2, 3, 4, 5, 7, 8, 9, 12, 19, 33, 40}) check_product(paths, team, source, outputs, inputs, rows);
+                for (Format format : {Format::q4, Format::q6, Format::q8})
+                    if (groups * kGroup % kBlocks[source].weights == 0 && format <= own_format(Source(source)))
+                        check_packing(paths, Source(source), format, groups * kGroup, count);
+    for (int outputs : {1, 16, 40})
+        for (int inputs : {32, 96, 576})
+            for (int rows : {1, 2, 3, 4, 5, 7, 8, 9, 12, 19, 33, 40}) {
+                for (Source source : {Source::q4_0, Source::q4_1, Source::q5_0, Source::q8_0, Source::f32})
+                    check_product(paths, team, source, outputs, inputs, rows);
+                for (Format format : {Format::q4, Format::q6})
+                    check_product(paths, team, Source::f32, outputs, inputs, rows, format);
+            }
     for (int inputs : {1, 7, 50}) check_product(paths, team, Source::f32, 20, inputs, 5);
     for (int size : {1, 8, 16, 32, 48, 64, 576, 601}) check_rows(paths, size);
     std::printf("digest %016llx, %d checks on", static_cast<unsigned long long>(digest), checks);

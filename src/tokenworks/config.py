@@ -5,8 +5,8 @@ The only module that reads environment variables.
 
 A setting `threads` of the section `engine` is `engine.threads` in messages, `threads` under
 `[engine]` in `tokenworks.toml`, and `TOKENWORKS_ENGINE_THREADS` in the environment. Fields without
-a default (known only once a model is chosen) are no settings: they stay empty here and the caller
-fills them.
+a default, or of structs of their own (known only once a model is chosen), are no settings: they
+stay empty here and the caller fills them.
 """
 
 import difflib
@@ -91,7 +91,7 @@ def every_setting(sections: Mapping[str, type[msgspec.Struct]] = SECTIONS) -> It
     """All settings of all sections, in the order they are declared."""
     for section, struct in sections.items():
         for field in msgspec.structs.fields(struct):
-            if field.required:
+            if field.required or _is_struct(field.type):
                 continue
             default = field.default_factory() if field.default is NODEFAULT else field.default
             yield Setting(section, field.name, field.type, default)
@@ -293,6 +293,10 @@ def _flatten(tables: Mapping[str, object]) -> Iterator[tuple[str, object]]:
 def _is_list(kind: object) -> bool:
     info = inspect.type_info(kind)
     return isinstance(info, inspect.ListType | inspect.VarTupleType | inspect.SetType)
+
+
+def _is_struct(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
 def _nearest_name(name: str, known: Mapping[str, object] | set[str], otherwise: str) -> str:

@@ -17,6 +17,7 @@ from tokenworks.fleet.processes import Backoff
 from tokenworks.gateway.backend import Chunk, Completion
 from tokenworks.gateway.engine import EngineBackend
 from tokenworks.inference.models.random_model import TINY_CONFIG, write_random_model
+from tokenworks.inference.models.rounding import NO_ROUNDING, Rounding
 from tokenworks.inference.settings import EngineSettings
 from tokenworks.inference.text.tiny_vocabulary import CONTROL, tiny_vocabulary
 from tokenworks.telemetry.metrics import Metrics
@@ -30,9 +31,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 @asynccontextmanager
 async def backend_of(model: Path, **changes: Any) -> AsyncIterator[EngineBackend]:
-    settings = EngineSettings(
-        model_path=str(model), model_id="tiny", executor="reference", threads=1, **changes
-    )
+    wanted: dict[str, Any] = {"executor": "reference", "threads": 1, **changes}
+    settings = EngineSettings(model_path=str(model), model_id="tiny", **wanted)
     backend = EngineBackend(
         settings, metrics=Metrics(), backoff=Backoff(first_s=0.01, cap_s=0.05, healthy_s=60)
     )
@@ -96,6 +96,35 @@ def test_killing_the_engine_at_random_points_loses_no_token_and_repeats_none(
         assert restarts == len(killer.killed) == 5
         assert [text(chunks) for chunks in disturbed] == [text(chunks) for chunks in undisturbed]
         assert list(map(completion_tokens, disturbed)) == list(map(completion_tokens, undisturbed))
+
+    run(main())
+
+
+def test_an_engine_that_is_started_again_goes_on_with_the_same_rounded_weights(
+    tiny_model: Path,
+) -> None:
+    requests = [completion(n, max_tokens=80, logprobs=1) for n in range(6)]
+
+    async def answers(rounding: Rounding, *points: float) -> tuple[list[list[Chunk]], str]:
+        changes: dict[str, Any] = {"executor": "native", "isa": "portable", "rounding": rounding}
+        async with backend_of(tiny_model, **changes) as backend:
+            killer = Killer(backend, list(points))
+            found = await asyncio.gather(*(killer.answer(r) for r in requests))
+            assert len(killer.killed) == len(points)
+            return found, str(backend.status().details.get("executor"))
+
+    async def main() -> None:
+        rounding = Rounding({"output": "q4", "down": "q6"}, (2, -1) * 32)
+        undisturbed, executor = await answers(rounding)
+        disturbed, _ = await answers(rounding, 100, 250)
+        plain, _ = await answers(NO_ROUNDING)
+
+        def logprobs(found: list[list[Chunk]]) -> list[Any]:
+            return [token for chunks in found for chunk in chunks for token in chunk.logprobs]
+
+        assert executor == "native portable, 1 thread, down in 6 bits, output in 4 bits"
+        assert list(map(text, disturbed)) == list(map(text, undisturbed))
+        assert logprobs(disturbed) == logprobs(undisturbed) != logprobs(plain)
 
     run(main())
 

@@ -6,11 +6,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks import some_tensor
-from panels import expected_panels
+from panels import FORMATS, expected_panels, panel_weights
 from tokenworks.inference import _kernels
 from tokenworks.inference.executors.native import supported_paths
+from tokenworks.inference.models.packing import WIDE_PATHS
+from tokenworks.inference.models.panel_format import GroupFormat, panel_format
 from tokenworks.inference.models.quantisation import dequantise
 from tokenworks.inference.models.tensors import TensorType
+
+
+def wanted_of(isa: str, type: TensorType, inputs: int) -> list[GroupFormat | None]:
+    """What a path packs as all do: wide groups of 4 bits are those of a path of their own."""
+    return [
+        wanted
+        for wanted in (None, *FORMATS)
+        if isa not in WIDE_PATHS or panel_format(type, inputs, wanted) != "q4"
+    ]
 
 
 @pytest.mark.parametrize("isa", supported_paths())
@@ -21,9 +32,31 @@ def test_panels_are_what_numpy_makes_of_the_file(type: TensorType, isa: str, siz
         shape = (rows, blocks * max(type.block_weights, 32))
         raw = some_tensor(type, shape, size)
 
-        packed = _kernels.panels(isa, type.name, raw, *shape)
+        for wanted in wanted_of(isa, type, shape[1]):
+            packed = _kernels.panels(isa, type.name, raw, *shape, wanted or "")
 
-        assert packed == expected_panels(raw, type, shape), shape
+            assert packed == expected_panels(raw, type, shape, wanted), (shape, wanted)
+
+
+@pytest.mark.parametrize("isa", [isa for isa in supported_paths() if isa not in WIDE_PATHS])
+@pytest.mark.parametrize("wanted", ["q4", "q6"])
+def test_errors_that_count_for_more_are_made_smaller(wanted: GroupFormat, isa: str) -> None:
+    shape = (37, 96)
+    raw = some_tensor(TensorType.F32, shape)
+    importance = np.random.default_rng(3).choice([0.25, 1, 400], shape[1]).astype(np.float32)
+
+    packed = _kernels.panels(isa, "F32", raw, *shape, wanted, importance)
+
+    assert packed == expected_panels(raw, TensorType.F32, shape, wanted, importance)
+    values = raw.view("<f4").reshape(shape)
+    plain = expected_panels(raw, TensorType.F32, shape, wanted)
+    errors = [
+        (importance * (panel_weights(panels, wanted, shape) - values) ** 2).sum()
+        for panels in (packed, plain)
+    ]
+    assert errors[0] < 0.8 * errors[1]
+    with pytest.raises(ValueError, match="one number an input"):
+        _kernels.panels(isa, "F32", raw, *shape, wanted, importance[:-1])
 
 
 @pytest.mark.parametrize("isa", supported_paths())
@@ -65,9 +98,14 @@ def test_any_bytes_give_the_same_panels_on_every_path(
         )
         raw[at : at + len(hostile)] = np.frombuffer(hostile, np.uint8)
 
-    panels = {_kernels.panels(isa, type.name, raw, 3, inputs) for isa in supported_paths()}
+    for wanted in (None, *FORMATS):
+        panels = {
+            _kernels.panels(isa, type.name, raw, 3, inputs, wanted or "")
+            for isa in supported_paths()
+            if wanted in wanted_of(isa, type, inputs)
+        }
 
-    assert panels == {expected_panels(raw, type, (3, inputs))}
+        assert panels == {expected_panels(raw, type, (3, inputs), wanted)}, wanted
     assert len(_kernels.decoded(type.name, raw, 3, inputs)) == 3 * inputs * 4
 
 
@@ -87,3 +125,8 @@ def test_bytes_that_do_not_fill_the_rows_are_refused(type: TensorType) -> None:
 def test_an_encoding_that_is_not_known_is_refused() -> None:
     with pytest.raises(ValueError, match="no kernel for the encoding IQ1_S"):
         _kernels.panels("portable", "IQ1_S", np.zeros(32, np.uint8), 1, 32)
+
+
+def test_a_format_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ValueError, match="no format q5"):
+        _kernels.panels("portable", "F32", np.zeros(128, np.uint8), 1, 32, "q5")

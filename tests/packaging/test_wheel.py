@@ -49,6 +49,7 @@ def test_the_wheel_holds_the_program_its_pages_and_its_licence(
     assert "tokenworks/cli/__init__.py" in names
     assert "tokenworks/server/pages/index.html" in names
     assert "tokenworks/cli/tokenworks.service" in names
+    assert "tokenworks/inference/texts/calibration.txt" in names
     assert "tokenworks/py.typed" in names
     assert any(name.startswith("tokenworks/inference/_kernels.") for name in names)
     assert not any(name.startswith(("tests/", "kernels/", "packaging/")) for name in names)

@@ -6,6 +6,7 @@ from rich.table import Table
 from tokenworks.cli.console import aside, data
 from tokenworks.cli.devices import rate, size
 from tokenworks.cli.measurements import Measurements, busy, measurements
+from tokenworks.cli.plan import remembered_formats, runs_wide
 from tokenworks.config import Config
 from tokenworks.errors import ModelNotFound
 from tokenworks.fleet.discover.machine import Machine, discover
@@ -14,6 +15,7 @@ from tokenworks.inference.models.folder_files import size_of
 from tokenworks.inference.models.footprint import Footprint
 from tokenworks.inference.models.library import Library
 from tokenworks.inference.models.packing import footprint_of
+from tokenworks.inference.models.rounding import Formats
 from tokenworks.inference.models.sources.hub_heads import model_head
 from tokenworks.inference.models.sources.hub_source import HubSource
 from tokenworks.inference.models.sources.spelling import parse_source
@@ -46,7 +48,8 @@ class Fit(msgspec.Struct, frozen=True, kw_only=True):
 def run(config: Config, name: str, *, as_json: bool) -> None:
     """Print whether it fits. Raises ModelError."""
     library = Library(config.home)
-    model = _model(library, name)
+    formats, wide = remembered_formats(config, name), runs_wide(config)
+    model = _model(library, name, formats, wide=wide)
     machine = discover()
     measured = measurements(config, machine)
     fit = _fit(model, machine, measured)
@@ -66,7 +69,7 @@ class _Model(msgspec.Struct, frozen=True):
     footprint: Footprint
 
 
-def _model(library: Library, name: str) -> _Model:
+def _model(library: Library, name: str, formats: Formats, *, wide: bool) -> _Model:
     """From the model if it is here, else from what the catalogue knows or the hub has of it."""
     name = name.removeprefix("file:")
     try:
@@ -79,9 +82,10 @@ def _model(library: Library, name: str) -> _Model:
         if isinstance(source, HubSource):
             with model_head(source) as head:
                 sizes = (head.download_bytes, head.download_bytes)
-                return _Model(library.id(name), False, *sizes, footprint_of(head.path))
+                return _Model(library.id(name), False, *sizes, footprint_of(head.path, wide=wide))
         raise
-    return _Model(library.id(name), True, size_of(path), None, footprint_of(path))
+    footprint = footprint_of(path, formats, wide=wide)
+    return _Model(library.id(name), True, size_of(path), None, footprint)
 
 
 def _fit(model: _Model, machine: Machine, measured: Measurements) -> Fit:

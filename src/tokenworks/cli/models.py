@@ -19,6 +19,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from tokenworks.cli.console import aside, data, printable
+from tokenworks.cli.plan import remembered_formats
 from tokenworks.config import Config
 from tokenworks.errors import ModelNotFound
 from tokenworks.inference.models.inspection import Inspection
@@ -59,7 +60,7 @@ def ensure(config: Config) -> tuple[str, Path]:
 
 
 def show_inside(config: Config, name: str, *, as_json: bool) -> None:
-    found = Library(config.home).inspect(name)
+    found = Library(config.home).inspect(name, remembered_formats(config, name))
     if as_json:
         print(_as_json(_inspection(found)))
         return

@@ -10,6 +10,7 @@ import msgspec
 
 from tokenworks.cli.console import aside, data
 from tokenworks.cli.models import ensure
+from tokenworks.cli.plan import rounding_for
 from tokenworks.config import Config, service_manager
 from tokenworks.errors import ConfigError
 from tokenworks.fleet.service_manager import READY, notify
@@ -28,7 +29,11 @@ def run(config: Config, *, debug: bool) -> None:
     model, path = ensure(config)
     check_model(path)
     metrics = Metrics()
-    engine = msgspec.structs.replace(config.engine, model_path=str(path), model_id=model)
+    # Chosen once, here: an engine that is started again goes on with the very same weights.
+    rounding = rounding_for(config, path)
+    engine = msgspec.structs.replace(
+        config.engine, model_path=str(path), model_id=model, rounding=rounding
+    )
     aside.print(f"loading {model}", style="dim")
     backend = EngineBackend(engine, metrics=metrics)
 

@@ -4,7 +4,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 def supported_paths() -> list[str]: ...
-def panels(path: str, encoding: str, raw: NDArray[np.uint8], rows: int, inputs: int) -> bytes: ...
+def panels(
+    path: str,
+    encoding: str,
+    raw: NDArray[np.uint8],
+    rows: int,
+    inputs: int,
+    format: str = "",
+    importance: NDArray[np.float32] | None = None,
+) -> bytes: ...
+def panel_seconds(
+    path: str,
+    threads: int,
+    inputs: int,
+    formats: Sequence[str],
+    rows: int,
+    *,
+    memory_bytes: int,
+    pass_bytes: int,
+    runs: int,
+) -> list[float]: ...
 def decoded(encoding: str, raw: NDArray[np.uint8], rows: int, inputs: int) -> bytes: ...
 
 class Transformer:
@@ -45,6 +64,8 @@ class Transformer:
         encoding: str,
         raw: NDArray[np.uint8],
         release: Callable[[int, int], None],
+        format: str = "",
+        importance: NDArray[np.float32] | None = None,
     ) -> None: ...
     def set_vector(self, layer: int, name: str, values: NDArray[np.float32]) -> None: ...
     def allocate(self, pages: int) -> None: ...

@@ -5,9 +5,11 @@ from typing import Annotated, Literal
 import msgspec
 
 from tokenworks.errors import ConfigError
+from tokenworks.inference.models.rounding import NO_ROUNDING, Rounding
 
 ExecutorName = Literal["auto", "native", "reference"]
 IsaName = Literal["auto", "amx", "avx512vnni", "avx2", "neon-i8mm", "neon", "portable"]
+WeightsName = Literal["auto", "file"]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Threads = Annotated[int, msgspec.Meta(ge=0, le=1024)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
@@ -18,8 +20,10 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     model_path: str  # a GGUF file
     model_id: str  # the name that requests use
+    rounding: Rounding = NO_ROUNDING  # what the plan for `weights` says
     executor: ExecutorName = "auto"  # auto: native, or reference where no kernel fits
     isa: IsaName = "auto"  # instruction set of the native kernels
+    weights: WeightsName = "auto"  # auto: smaller where that is measured faster and as good; file
     threads: Threads = 0  # 0 takes the physical cores that this process may use
     max_sequences: Positive = 32  # requests computed at once
     max_batch_tokens: Positive = 256  # rows of one forward

@@ -25,6 +25,11 @@ class Home:
         """What machines were measured to do, one file for each that uses this folder."""
         return self._folder("measurements")
 
+    @property
+    def plans(self) -> Path:
+        """What the weights of models are rounded to on machines that use this folder."""
+        return self._folder("plans")
+
     def _folder(self, name: str) -> Path:
         folder = self.root / name
         try:

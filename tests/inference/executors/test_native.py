@@ -19,9 +19,10 @@ from tokenworks.inference.executors.reference import ReferenceExecutor
 from tokenworks.inference.models.config import ModelConfig, expected_tensors
 from tokenworks.inference.models.gguf_writer import EncodedTensor, write_gguf
 from tokenworks.inference.models.model import Model, load_model
-from tokenworks.inference.models.packing import footprint_of
+from tokenworks.inference.models.packing import WIDE_PATHS, footprint_of, packed_bytes
 from tokenworks.inference.models.quantisation import ENCODED, quantise
 from tokenworks.inference.models.random_model import config_metadata
+from tokenworks.inference.models.rounding import NO_ROUNDING, Rounding
 from tokenworks.inference.models.tensors import TensorType
 
 SMALL = ModelConfig(
@@ -100,8 +101,10 @@ def random_tokens(count: int, seed: int = 0) -> NDArray[np.int32]:
     return np.random.default_rng(seed).integers(0, SMALL.vocabulary, count).astype(np.int32)
 
 
-def native(model: Model, isa: str = "auto", threads: int = 2) -> NativeExecutor:
-    executor = NativeExecutor(model, isa=isa, threads=threads, context_length=0)
+def native(
+    model: Model, isa: str = "auto", threads: int = 2, rounding: Rounding = NO_ROUNDING
+) -> NativeExecutor:
+    executor = NativeExecutor(model, isa=isa, threads=threads, context_length=0, rounding=rounding)
     executor.allocate(64)
     return executor
 
@@ -154,10 +157,52 @@ def test_repacked_formats_match_the_oracle(
 
     actual = run(executor, tokens, [20])
 
-    assert footprint_of(tmp_path / "model.gguf").packed_bytes == executor.weight_bytes
+    footprint = footprint_of(tmp_path / "model.gguf", wide=choose_path("auto") in WIDE_PATHS)
+    assert footprint.packed_bytes == executor.weight_bytes
 
     error = np.sqrt(np.mean((actual - expected) ** 2) / np.mean(expected**2))
     assert 0 < error < 0.06
+
+
+ROUNDINGS = [
+    Rounding({"output": "q6"}, (3, -2, 0) * 32),
+    Rounding({"attention": "q6", "gate and up": "q4"}),
+    Rounding({"down": "q6", "output": "q4"}),
+    Rounding({"attention": "q8", "gate and up": "q8", "down": "q8", "output": "q8"}),
+]
+
+
+@pytest.mark.parametrize("isa", supported_paths())
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "own output"])
+@pytest.mark.parametrize("encoding", [TensorType.Q8_0, TensorType.F16], ids=lambda type: type.name)
+def test_a_model_rounded_anew_is_the_one_that_is_loaded_so(
+    tmp_path: Path, encoding: TensorType, tied: bool, isa: str
+) -> None:
+    config = replace(SMALL, tied_embedding=tied)
+    model = write_random_model(tmp_path / "model.gguf", config, encoding)
+    tokens = random_tokens(30)
+    as_stored = native(model, isa)
+    plain = run(as_stored, tokens, [30])
+    room = as_stored.weight_bytes
+
+    for rounding in ROUNDINGS:
+        loaded = native(model, isa, rounding=rounding)
+        planned = run(loaded, tokens, [30])
+        as_stored.round_to(model, rounding)
+
+        assert np.array_equal(run(as_stored, tokens, [11, 19]), planned)
+        assert np.array_equal(planned, plain) == ("q8" in rounding.formats.values())
+        assert np.sqrt(np.mean((planned - plain) ** 2) / np.mean(plain**2)) < 0.25
+        wide = isa in WIDE_PATHS
+        packed = packed_bytes(model.tensors, config, rounding.formats, wide=wide)
+        assert loaded.weight_bytes == sum(packed.values()) <= room
+
+    as_stored.round_to(model, NO_ROUNDING)
+    assert np.array_equal(run(as_stored, tokens, [30]), plain)
+    # Scales of rows, once made, stay.
+    assert as_stored.weight_bytes == room or (
+        isa in WIDE_PATHS and as_stored.weight_bytes < 1.1 * room
+    )
 
 
 def test_rows_that_are_no_whole_groups_run_in_bf16_close_to_the_oracle(tmp_path: Path) -> None:

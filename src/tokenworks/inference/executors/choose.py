@@ -42,6 +42,7 @@ def _open_native(model: Model, settings: EngineSettings, context_length: int) ->
         isa=settings.isa,
         threads=settings.threads or usable_cores(),
         context_length=context_length,
+        rounding=settings.rounding,
     )
 
 

@@ -2,8 +2,8 @@
 
 Weights keep the precision of the file: 4-bit groups stay 4-bit, 8-bit stay 8-bit, floats become
 8-bit groups (or bf16 where a row is not a whole number of groups); other formats become one of
-these (`models/panel_format.py`). What was packed of a file leaves memory at once. Activations are
-int8 in groups of 32, keys and values fp16.
+these (`models/panel_format.py`). A `Rounding` makes some of them smaller. What was packed of a file
+leaves memory at once. Activations are int8 in groups of 32, keys and values fp16.
 """
 
 from functools import partial
@@ -15,6 +15,8 @@ from tokenworks.errors import ConfigError, UnsupportedByKernels
 from tokenworks.inference import _kernels
 from tokenworks.inference.executors.base import Batch
 from tokenworks.inference.models.model import Model
+from tokenworks.inference.models.panel_format import bits_of
+from tokenworks.inference.models.rounding import NO_ROUNDING, MatrixClass, Rounding, matrix_class
 
 _OUTER = -1  # the kernels' number for what stands outside of the layers
 
@@ -40,7 +42,15 @@ def choose_path(isa: str) -> str:
 class NativeExecutor:
     """Runs a model on this machine's processors."""
 
-    def __init__(self, model: Model, *, isa: str, threads: int, context_length: int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        isa: str,
+        threads: int,
+        context_length: int,
+        rounding: Rounding = NO_ROUNDING,
+    ) -> None:
         config = model.config
         if config.head_dim % 16:
             raise UnsupportedByKernels(
@@ -52,13 +62,16 @@ class NativeExecutor:
         self._vocabulary = config.vocabulary
         self._hidden = config.hidden
         self._transformer = _open(model, self._path, threads)
-        _load(model, self._transformer)
+        self._rounding = rounding
+        _load(model, self._transformer, rounding)
         self._logits = np.empty((0, self._transformer.logit_stride), np.float32)
 
     @property
     def description(self) -> str:
         plural = "s" if self._threads > 1 else ""
-        return f"native {self._path}, {self._threads} thread{plural}"
+        formats = self._rounding.formats
+        rounded = [f"{name} in {bits_of(formats[name])} bits" for name in sorted(formats)]
+        return ", ".join([f"native {self._path}", f"{self._threads} thread{plural}", *rounded])
 
     @property
     def vocabulary_size(self) -> int:
@@ -76,6 +89,18 @@ class NativeExecutor:
     def weight_bytes(self) -> int:
         """Bytes of packed weights, the rows of the embedding not counted."""
         return self._transformer.weight_bytes
+
+    def round_to(self, model: Model, rounding: Rounding) -> None:
+        """Pack those classes of matrices anew that are held otherwise, in the memory they have.
+        `model` is the one that was loaded."""
+        before, self._rounding = self._rounding, rounding
+        for name, info in model.tensors.items():
+            of = matrix_class(name, tied=model.config.tied_embedding)
+            if of is None or len(info.shape) != 2 or _held_alike(of, before, rounding):
+                continue
+            layer, own = _place(name)
+            stem = "output" if of == "output" else own.removesuffix(".weight")
+            _load_matrix(model, self._transformer, name, layer, stem, rounding)
 
     def allocate(self, pages: int) -> None:
         self._transformer.allocate(pages)
@@ -146,36 +171,56 @@ def _open(model: Model, path: str, threads: int) -> _kernels.Transformer:
         ) from error
 
 
-def _load(model: Model, transformer: _kernels.Transformer) -> None:
+def _place(name: str) -> tuple[int, str]:
+    """The layer of a tensor, and its name there."""
+    place, _, rest = name.removeprefix("blk.").partition(".")
+    return (int(place), rest) if name.startswith("blk.") else (_OUTER, name)
+
+
+def _held_alike(of: MatrixClass, one: Rounding, other: Rounding) -> bool:
+    formats = one.formats.get(of), other.formats.get(of)
+    important = of == "output" and one.output_importance != other.output_importance
+    return formats[0] == formats[1] and not (important and formats[0])
+
+
+def _load(model: Model, transformer: _kernels.Transformer, rounding: Rounding) -> None:
     for name, info in model.tensors.items():
-        place, _, rest = name.removeprefix("blk.").partition(".")
-        layer, own = (int(place), rest) if name.startswith("blk.") else (_OUTER, name)
+        layer, own = _place(name)
         stem = own.removesuffix(".weight")
         if stem == "token_embd":
-            _load_embedding(model, transformer)
+            _load_embedding(model, transformer, rounding)
         elif stem == "position_embd":
             transformer.set_vector(_OUTER, stem, _positions(model))
         elif len(info.shape) == 2 and stem != "token_types":
-            _load_matrix(model, transformer, name, layer, stem)
+            _load_matrix(model, transformer, name, layer, stem, rounding)
         elif stem.endswith("_norm"):
             transformer.set_vector(layer, own, model.norm(name.removesuffix(".weight")))
         elif own.endswith(".bias"):
             transformer.set_vector(layer, own, model.float32(name))
 
 
-def _load_embedding(model: Model, transformer: _kernels.Transformer) -> None:
+def _load_embedding(model: Model, transformer: _kernels.Transformer, rounding: Rounding) -> None:
     name = "token_embd.weight"
     type, _, rows = model.tensor(name)
     transformer.set_embedding(type.name, rows)
     if model.config.tied_embedding:
-        _load_matrix(model, transformer, name, _OUTER, "output")
+        _load_matrix(model, transformer, name, _OUTER, "output", rounding)
 
 
 def _load_matrix(
-    model: Model, transformer: _kernels.Transformer, name: str, layer: int, stem: str
+    model: Model,
+    transformer: _kernels.Transformer,
+    name: str,
+    layer: int,
+    stem: str,
+    rounding: Rounding,
 ) -> None:
     type, _, raw = model.tensor(name)
-    transformer.set_matrix(layer, stem, type.name, raw, partial(model.release, name))
+    of = matrix_class(name, tied=model.config.tied_embedding)
+    format = rounding.formats.get(of, "") if of else ""
+    importance = rounding.importance(of)
+    release = partial(model.release, name)
+    transformer.set_matrix(layer, stem, type.name, raw, release, format, importance)
 
 
 def _positions(model: Model) -> NDArray[np.float32]:

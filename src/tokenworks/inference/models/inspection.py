@@ -9,7 +9,8 @@ from tokenworks.inference.models.config import ModelConfig
 from tokenworks.inference.models.folder_files import size_of
 from tokenworks.inference.models.gguf_values import LazyArray
 from tokenworks.inference.models.model import Model, load_model
-from tokenworks.inference.models.panel_format import matrix_form
+from tokenworks.inference.models.panel_format import GroupFormat, matrix_form
+from tokenworks.inference.models.rounding import AS_STORED, Formats, matrix_class
 from tokenworks.inference.models.tensors import TensorInfo, TensorType
 
 TensorClass = Literal[
@@ -51,8 +52,11 @@ class Inspection:
         return sum(group.weights for group in self.groups)
 
 
-def inspect_file(path: Path, *, id: str, licence: str | None = None) -> Inspection:
-    """Read a model file's header. `licence` is used where the file names none.
+def inspect_file(
+    path: Path, *, id: str, licence: str | None = None, formats: Formats = AS_STORED
+) -> Inspection:
+    """Read a model file's header. `licence` is used where the file names none; `formats` are what
+    matrices are rounded to.
 
     Raises ModelFileError for a file that Tokenworks cannot run, naming why.
     """
@@ -65,19 +69,21 @@ def inspect_file(path: Path, *, id: str, licence: str | None = None) -> Inspecti
             file_bytes=size_of(path),
             licence=licence or (stated if isinstance(stated, str) else None),
             config=model.config,
-            groups=_groups(model),
+            groups=_groups(model, formats),
             metadata={key: _shown(value) for key, value in model.metadata.items()},
         )
     finally:
         model.close()
 
 
-def _groups(model: Model) -> tuple[TensorGroup, ...]:
+def _groups(model: Model, formats: Formats) -> tuple[TensorGroup, ...]:
     sums: dict[tuple[TensorClass, TensorType, str], tuple[int, int, int]] = {}
     tied = model.config.tied_embedding
     for name, info in model.tensors.items():
         tensor_class = _tensor_class(name)
-        key = (tensor_class, info.type, _runs_as(info, tensor_class, tied=tied))
+        of = matrix_class(name, tied=tied)
+        wanted = formats.get(of) if of else None
+        key = (tensor_class, info.type, _runs_as(info, tensor_class, wanted, tied=tied))
         tensors, weights, nbytes = sums.get(key, (0, 0, 0))
         here = info.nbytes // info.type.block_bytes * info.type.block_weights
         sums[key] = (tensors + 1, weights + here, nbytes + info.nbytes)
@@ -85,10 +91,12 @@ def _groups(model: Model) -> tuple[TensorGroup, ...]:
     return tuple(TensorGroup(*key, *total) for key, total in largest_first)
 
 
-def _runs_as(info: TensorInfo, tensor_class: TensorClass, *, tied: bool) -> str:
+def _runs_as(
+    info: TensorInfo, tensor_class: TensorClass, wanted: GroupFormat | None, *, tied: bool
+) -> str:
     if len(info.shape) == 1 or tensor_class == "positions":
         return "F32, exact"
-    matrix = matrix_form(info.type, info.shape[-1])
+    matrix = matrix_form(info.type, info.shape[-1], wanted)
     if tensor_class != "embedding":
         return matrix
     rows = f"rows: {info.type.name}, exact"  # looked up as they are stored

@@ -14,12 +14,14 @@ from typing import Literal
 
 from tokenworks.errors import ModelFileError, ModelNotFound
 from tokenworks.inference.models.catalogue import CATALOGUE, CatalogueEntry, find
+from tokenworks.inference.models.identity import identity_of
 from tokenworks.inference.models.inspection import Inspection, inspect_file
 from tokenworks.inference.models.model import load_model
 from tokenworks.inference.models.progress import Progress, silent
 from tokenworks.inference.models.pulled import model_in, no_path, path_named, pulled_folder
 from tokenworks.inference.models.pulling import pull_model, wanted_model
 from tokenworks.inference.models.records import Record, read_record
+from tokenworks.inference.models.rounding import AS_STORED, Formats
 from tokenworks.inference.models.sources.copying import digest
 from tokenworks.inference.models.sources.local import FileSource
 from tokenworks.inference.models.sources.spelling import form_meant
@@ -116,11 +118,19 @@ class Library:
         load_model(path).close()
         return path
 
-    def inspect(self, name: str) -> Inspection:
-        """What is in a model. Raises ModelNotFound or ModelFileError."""
+    def inspect(self, name: str, formats: Formats = AS_STORED) -> Inspection:
+        """What is in a model whose matrices are rounded to `formats`. Raises ModelNotFound or
+        ModelFileError."""
         id, path = self._located(name)
         record = self._record_of(id, path)
-        return inspect_file(path, id=id, licence=record.licence if record else None)
+        licence = record.licence if record else None
+        return inspect_file(path, id=id, licence=licence, formats=formats)
+
+    def identity(self, name: str) -> str:
+        """Words that change when the model does. Raises ModelNotFound or ModelFileError."""
+        id, path = self._located(name)
+        record = self._record_of(id, path)
+        return identity_of(path, record.sha256 if record else "")
 
     def remove(self, name: str) -> None:
         """Delete a pulled model, or what an interrupted pull of it left.
