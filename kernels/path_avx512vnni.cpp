@@ -3,6 +3,7 @@
 #include "product_amx.h"
 #include "wide.h"
 #include "simd_avx512.h"
+#include "tiles.h"
 
 namespace tokenworks::avx512vnni {
 #include "kernels.inl"

@@ -29,8 +29,8 @@ TW_INLINE void load_tile(const void* from, size_t stride) {
     asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(stride), "i"(tile) : "memory");
 }
 template <int tile>
-TW_INLINE void store_tile(void* to) {
-    asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(to), "r"(size_t(kTileBytes)), "i"(tile) : "memory");
+TW_INLINE void store_tile(void* to, size_t stride = kTileBytes) {
+    asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(to), "r"(stride), "i"(tile) : "memory");
 }
 template <int tile>
 TW_INLINE void zero_tile() {
@@ -43,6 +43,11 @@ TW_INLINE void add_product() {  // of signed bytes
 template <int sums, int a, int b>
 TW_INLINE void add_product_unsigned() {  // of a's signed and b's unsigned bytes
     asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(sums), "i"(a), "i"(b));
+}
+
+template <int sums, int a, int b>
+TW_INLINE void add_product_bf16() {
+    asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(sums), "i"(a), "i"(b));
 }
 
 // Memory in whole cache lines: a tile's rows must not straddle two.
