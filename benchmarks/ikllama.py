@@ -4,8 +4,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import llamacpp
 from harness import PEERS
+
+import llamacpp
 
 VERSION = "0.1.5"
 SOURCE = PEERS / f"ik_llama_cpp_python-{VERSION}" / "vendor" / "ik_llama.cpp"
@@ -45,22 +46,28 @@ def installed() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """ik_llama.cpp on one model file, its weights repacked when it loads (`-rtr`) or not."""
+    """ik_llama.cpp on one model file, its weights repacked when it loads (`-rtr`) or not. Merged
+    products of queries, keys and values (`-mqkv`) and huge pages (`-thp`) made no difference."""
 
     model: Path
     threads: int
     repack: bool
+    flash: bool = True
 
     @property
     def name(self) -> str:
         repacked = ", repacked" if self.repack else ""
-        return f"ik_llama.cpp {llamacpp.encoding(self.model)}{repacked}"
+        plain = "" if self.flash else ", no flash attention"
+        return f"ik_llama.cpp {llamacpp.encoding(self.model)}{repacked}{plain}"
 
-    def decode_tps(self, tokens: int) -> float:
+    def decode_tps(self, tokens: int, context: int = 0) -> float:
+        if context:
+            return self._bench("-p", "0", "-n", "0", "-gp", f"{context},{tokens}")
         return self._bench("-p", "0", "-n", str(tokens))
 
     def prefill_tps(self, tokens: int) -> float:
-        return self._bench("-p", str(tokens), "-n", "0")
+        at_once = str(max(tokens, 512))
+        return self._bench("-p", str(tokens), "-n", "0", "-ub", at_once, "-b", at_once)
 
     def batch_tps(self, sequences: int, prompt: int, tokens: int) -> float:
         """Output tokens per second of all sequences together. Without flash attention: with it
@@ -76,7 +83,7 @@ class Peer:
         return float(rows[-1][headings.index("S_TG t/s")])
 
     def _bench(self, *what: str) -> float:
-        repack = str(int(self.repack))
-        command = [BIN / "llama-bench", "-m", self.model, "-t", str(self.threads), "-rtr", repack]
+        ways = ("-rtr", str(int(self.repack)), "-fa", str(int(self.flash)))
+        command = [BIN / "llama-bench", "-m", self.model, "-t", str(self.threads), *ways]
         printed = llamacpp.run([*command, "-r", "1", "-o", "json", *what])
         return float(json.loads(printed[printed.index("[") :])[0]["avg_ts"])

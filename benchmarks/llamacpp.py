@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,9 @@ AVX2_BIN = LLAMA_CPP / "build-avx2" / "bin"
 VENV_PYTHON = PEERS / "venv" / "bin" / "python"
 TOOLS = ("llama-bench", "llama-batched-bench", "llama-quantize")
 NATIVE = ("-DGGML_NATIVE=ON",)
+TILES = LLAMA_CPP / "ggml" / "src" / "ggml-cpu" / "amx" / "mmq.cpp"
+LOAD_TILES = "    _tile_loadconfig(&tc);\n"
+KEEP_STORES = '    asm volatile("" : : "r"(&tc) : "memory");\n'
 AVX2 = (
     "-DGGML_NATIVE=OFF",
     *(f"-DGGML_{extension}=ON" for extension in ("SSE42", "AVX", "AVX2", "BMI2", "FMA", "F16C")),
@@ -46,7 +50,18 @@ def install() -> None:
         needs = ("install", "-q", "scikit-build-core[pyproject]")
         subprocess.run([VENV_PYTHON, "-m", "pip", *needs], check=True)
     unpack("llama_cpp_python", VERSION)
+    mend_tiles()
     build(LLAMA_CPP, BIN, (*NATIVE, *BUILD_OPTIONS), TOOLS)
+
+
+def mend_tiles() -> None:
+    """GCC 12.2, among others, drops the stores of a tile configuration, and the first
+    product on tiles ends in an illegal instruction (llama.cpp's pull request 26954)."""
+    text = TILES.read_text()
+    if KEEP_STORES not in text:
+        assert LOAD_TILES in text, "the peer's sources are not those this was written for"
+        TILES.write_text(text.replace(LOAD_TILES, KEEP_STORES + LOAD_TILES))
+        (BIN / TOOLS[0]).unlink(missing_ok=True)  # so that it is built again
 
 
 def unpack(package: str, version: str) -> None:
@@ -96,36 +111,42 @@ class Peer:
     model: Path
     threads: int
     binaries: Path = BIN
+    flash: bool = False
 
     @property
     def name(self) -> str:
-        return f"llama.cpp {encoding(self.model)}"
+        flash = ", flash attention" if self.flash else ""
+        return f"llama.cpp {encoding(self.model)}{flash}"
 
-    def decode_tps(self, tokens: int) -> float:
-        return self._bench("-p", "0", "-n", str(tokens))
+    def decode_tps(self, tokens: int, context: int = 0) -> float:
+        return self._bench("-p", "0", "-n", str(tokens), "-d", str(context))
 
     def prefill_tps(self, tokens: int) -> float:
-        return self._bench("-p", str(tokens), "-n", "0")
+        at_once = str(max(tokens, 512))
+        return self._bench("-p", str(tokens), "-n", "0", "-ub", at_once, "-b", at_once)
 
     def batch_tps(self, sequences: int, prompt: int, tokens: int) -> float:
         """Output tokens per second of all sequences together."""
         lengths = ("-npp", str(prompt), "-ntg", str(tokens), "-npl", str(sequences))
         threads = ("-t", str(self.threads), "-tb", str(self.threads))
-        command = [
-            self.binaries / "llama-batched-bench",
-            "-m",
-            self.model,
-            "-c",
-            "8192",
-            *lengths,
-            *threads,
-        ]
+        tool = self.binaries / "llama-batched-bench"
+        command = [tool, "-m", self.model, "-c", "8192", "-fa", self._flash, *lengths, *threads]
         lines = run([*command, "--output-format", "jsonl"]).splitlines()
         return float(json.loads([line for line in lines if line.startswith("{")][-1])["speed_tg"])
 
+    def buffers(self) -> list[str]:
+        """Where it put the weights, in its own words: whether it uses AMX, or repacked them."""
+        tool, what = self.binaries / "llama-bench", ("-p", "0", "-n", "1", "-r", "1", "-v")
+        printed = run(["sh", "-c", '"$@" 2>&1', "sh", tool, "-m", self.model, *what])
+        return re.findall(r"load_tensors: +(\S.* model buffer size = +\S+ MiB)", printed)
+
+    @property
+    def _flash(self) -> str:
+        return "on" if self.flash else "off"
+
     def _bench(self, *what: str) -> float:
-        threads = str(self.threads)
-        command = [self.binaries / "llama-bench", "-m", self.model, "-t", threads]
+        threads = ("-t", str(self.threads), "-fa", self._flash)
+        command = [self.binaries / "llama-bench", "-m", self.model, *threads]
         lines = run([*command, "-r", "1", "-o", "jsonl", *what]).splitlines()
         return float(json.loads(lines[-1])["avg_ts"])
 

@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import exactness
 import fitting
-import llamacpp
 import loading
 import refusals
 from engine_runs import Ours
@@ -22,6 +21,7 @@ from loading import Loaded
 from rich.console import Console
 from rich.table import Table
 
+import llamacpp
 from tokenworks.config import load
 from tokenworks.inference.models.library import Library
 from tokenworks.inference.models.tensors import TensorType
@@ -60,7 +60,11 @@ def measure_avx2(path: Path, threads: int, rounds: int) -> Pairs:
     """Decode, both sides without AVX-512, the peer on the faster of two files."""
     ours = Ours(path, threads, isa="avx2")
     files = (path, llamacpp.transcoded(path, "Q4_0"))
-    peers = [llamacpp.Peer(file, threads, llamacpp.AVX2_BIN) for file in files]
+    peers = [
+        llamacpp.Peer(file, threads, llamacpp.AVX2_BIN, flash=flash)
+        for file in files
+        for flash in (False, True)
+    ]
     ours.decode_tps(DECODE)
     wait_until_idle()
     best = max(peers, key=lambda peer: peer.decode_tps(DECODE))

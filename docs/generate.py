@@ -25,6 +25,10 @@ MEANINGS = {
     "prefill_ratio_vs_best_peer": "the same, the best of three engines = 1",
     "batch16_ratio_vs_llamacpp": "speed of 16 answers at once, llama.cpp = 1",
     "batch16_ratio_vs_best_peer": "the same, the best of three engines = 1",
+    "decode_roofline_fraction": "share of the read bandwidth that decoding takes",
+    "verify4_cost": "time of a forward of 4 rows, of 1 row = 1",
+    "python_overhead_fraction": "share of a step that is not the forward",
+    "read_gb_per_s": "GB read from memory or cache a second, whichever is faster",
     "naive_ratio": "speed of 16 answers, transformers eager one by one = 1",
     "t_first_token_warm_s": "seconds from `tokenworks up` to the first token, model already here",
     "kl_vs_f32": "divergence from the file in f32, nats a token, lower is better",
@@ -39,6 +43,7 @@ MEANINGS = {
     "import_s": "seconds of `python -c 'import tokenworks'`",
     "core_install_mb": "megabytes installed, without pip",
 }
+WIDE, WIDE_MEANING = "_1b", ", 1 B random weights in wide layers"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 INTRODUCTION = """\
@@ -95,7 +100,11 @@ def measured_rows(results: Path) -> list[tuple[str, str, str, str]]:
 
 
 def _meaning(key: str) -> str:
-    return f"{MEANINGS[key]} (`{key}`)" if key in MEANINGS else f"`{key}`"
+    plain = key.removesuffix(WIDE)
+    meaning = MEANINGS.get(plain)
+    if meaning is None:
+        return f"`{key}`"
+    return f"{meaning}{'' if key == plain else WIDE_MEANING} (`{key}`)"
 
 
 def with_measured(readme: str, words: tuple[str, ...], results: Path) -> str:

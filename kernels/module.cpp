@@ -254,7 +254,9 @@ NB_MODULE(_kernels, m) {
              "importance"_a = nb::none())
         .def("set_vector", &Module::set_vector)
         .def("allocate", &Module::allocate)
-        .def("forward", &Module::forward)
+        // A result that were converted on the way in would be written into a copy.
+        .def("forward", &Module::forward, "tokens"_a, "starts"_a, "lengths"_a, "offsets"_a, "pages"_a, "wanted_rows"_a,
+             "encode"_a, "out"_a.noconvert())
         .def_prop_ro("page_bytes", &Module::page_bytes)
         .def_prop_ro("weight_bytes", &Module::weight_bytes)
         .def_prop_ro("logit_stride", &Module::logit_stride);

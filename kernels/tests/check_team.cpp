@@ -1,7 +1,9 @@
-// The team under every number of threads it may be asked for, and the policy that chooses that number.
-// Exits 1 at the first disagreement and says where.
+// The team under every number of threads it may be asked for, at rest and beside another team on the same processors,
+// and the policy that chooses that number. Exits 1 at the first disagreement and says where.
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
+#include <thread>
 #include <vector>
 
 #include "../crew.h"
@@ -38,6 +40,40 @@ void runs_use_exactly_the_threads_they_ask_for() {
         for (int thread = 0; thread < kSize; ++thread)
             expect(steps[size_t(thread)] == (thread < threads ? kSteps : 0), "a run had other threads than it asked for");
     }
+}
+
+double processor_seconds() {  // of all threads of this program
+    timespec spent;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &spent);
+    return double(spent.tv_sec) + double(spent.tv_nsec) * 1e-9;
+}
+
+void work(Team& team, int runs, int barriers) {
+    for (int run = 0; run < runs; ++run)
+        team.run(team.size(), [&](int) {
+            for (int i = 0; i < barriers; ++i) team.barrier();
+        });
+}
+
+void a_team_without_work_takes_no_processor_time() {
+    Team team(4);
+    work(team, 50, 20);
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));  // what a thread spins before it sleeps
+    const double before = processor_seconds();
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    expect(processor_seconds() - before < 0.01, "a team without work keeps a processor busy");
+}
+
+// More threads than this machine may have processors: all must come to an end, though each run waits for all of its own.
+void teams_beside_each_other_finish() {
+    constexpr int kTeams = 3, kThreads = 3;
+    std::vector<std::thread> engines;
+    for (int engine = 0; engine < kTeams; ++engine)
+        engines.emplace_back([] {
+            Team team(kThreads);
+            work(team, 40, 50);
+        });
+    for (std::thread& engine : engines) engine.join();
 }
 
 void a_crew_without_losses_stays_whole() {
@@ -89,6 +125,8 @@ void patience_is_bounded() {
 
 int main() {
     runs_use_exactly_the_threads_they_ask_for();
+    a_team_without_work_takes_no_processor_time();
+    teams_beside_each_other_finish();
     a_crew_without_losses_stays_whole();
     a_crew_shrinks_when_waiting_costs_more_than_a_thread_brings();
     a_crew_of_one_has_nothing_to_decide();

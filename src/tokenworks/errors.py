@@ -5,7 +5,8 @@
     ├── ModelError
     │   ├── ModelNotFound        no model of this name, or not pulled yet
     │   ├── ModelFileError       a file that is truncated, hostile or not supported
-    │   └── DownloadError        no network, no space, wrong checksum
+    │   ├── DownloadError        no network, no space, wrong checksum
+    │   └── QualityError         a model that was made smaller strays too far from its source
     ├── RequestError             the caller's request cannot be served as it is (HTTP 4xx)
     │   ├── ContextLengthError   more tokens than the model or its memory holds
     │   └── QueueFullError       too many requests wait; carries `retry_after_s`
@@ -47,6 +48,10 @@ class ModelFileError(ModelError):
 
 class DownloadError(ModelError):
     """A model could not be fetched."""
+
+
+class QualityError(ModelError):
+    """A model that was made smaller strays too far from its source."""
 
 
 class RequestError(TokenworksError):

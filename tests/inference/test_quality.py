@@ -120,7 +120,7 @@ def test_the_gate_passes_what_is_within_both_limits_and_says_why() -> None:
 
     assert verdict.passed
     assert verdict.explanation == (
-        "KL divergence 0.0500 ± 0.0010 nats is within 0.05; "
+        "KL divergence 0.05000 ± 0.00100 nats is within 0.05; "
         "the same top token at 90.0% of 100 places reaches 90.0%"
     )
 

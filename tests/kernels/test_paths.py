@@ -1,35 +1,40 @@
 """The C++ on its own: every instruction-set path against a plain reference, against itself in other
-tiles, and against the other paths, bit for bit; a whole model on each; and the thread team.
+tiles, and against the other paths, bit for bit; and a whole model on each.
 
 Paths that this processor lacks run emulated: AVX-512 by SIMDe, Arm by QEMU.
 """
 
 import os
-import platform
 import re
 import shutil
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
+from kernel_programs import (
+    ARM_PATHS,
+    ATTENTION,
+    AVX2,
+    COMPARE,
+    COMPILER,
+    FORWARD,
+    KERNELS,
+    MACHINE,
+    NATIVE_PATHS,
+    PROGRAMS,
+    WIDE,
+    build_programs,
+    compile_object,
+    said_by,
+)
+from tokenworks.inference.executors.native import supported_paths
 from tokenworks.inference.settings import IsaName
 
-KERNELS = Path(__file__).parents[2] / "kernels"
-COMPILER = shutil.which("g++")
-MACHINE = platform.machine()
 ON_X86 = MACHINE == "x86_64"
-AVX2 = ("-mavx2", "-mfma", "-mf16c")
-AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mfma", "-mf16c")
-ARM_PATHS = {
-    "path_neon.cpp": ("-march=armv8.2-a+dotprod",),
-    "path_neon_i8mm.cpp": ("-march=armv8.2-a+dotprod+i8mm",),
-}
-COMPARE, ATTENTION, FORWARD = "compare_paths", "compare_attention", "whole_forward"
-PROGRAMS = (COMPARE, ATTENTION, FORWARD)
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no g++ to build the checks with")
 
@@ -38,24 +43,16 @@ pytestmark = pytest.mark.skipif(COMPILER is None, reason="no g++ to build the ch
 class Variant:
     """A build of the check programs: `paths` are source files with their flags."""
 
-    paths: dict[str, tuple[str, ...]]
+    paths: Mapping[str, tuple[str, ...]]
     compiler: str = "g++"
     flags: tuple[str, ...] = ()
     runner: tuple[str, ...] = ()
     needs: str = "g++"
 
 
-NATIVE_PATHS = {
-    "x86_64": {
-        "path_avx2.cpp": AVX2,
-        "path_avx512vnni.cpp": AVX512,
-        "product_amx.cpp": AVX512,
-    },
-    "aarch64": ARM_PATHS,
-}
 NATIVE, AVX512_EMULATED, ARM_EMULATED = "this processor", "AVX-512 emulated", "Arm emulated"
 VARIANTS = {
-    NATIVE: Variant(NATIVE_PATHS.get(MACHINE, {})),
+    NATIVE: Variant(NATIVE_PATHS),
     AVX512_EMULATED: Variant(
         {"path_avx2.cpp": AVX2, "tests/emulated_avx512.cpp": AVX2},
         flags=("-DTW_EMULATED",),
@@ -77,12 +74,6 @@ CHOSEN_ON_ARM = {  # by processor: its paths, best first
 }
 
 
-def compile_object(compiler: str, source: Path, target: Path, *flags: str) -> Path:
-    command = [compiler, "-std=c++20", "-O1", "-ffp-contract=off", "-w", *flags, "-c"]
-    subprocess.run([*command, str(source), "-o", str(target)], check=True)
-    return target
-
-
 def missing(variant: Variant) -> str | None:
     if not ON_X86 and variant.needs != "g++":
         return "emulation is set up for x86-64 machines only"
@@ -96,46 +87,6 @@ def skip_if_missing(name: str) -> None:
         pytest.skip(f"{lack} is missing: make system-deps installs it")
 
 
-def build(variant: Variant, folder: Path) -> None:
-    """Build the check programs in `folder`."""
-    plain = [
-        "transformer.cpp",
-        "attend.cpp",
-        "weights.cpp",
-        "pack.cpp",
-        "decode.cpp",
-        "arena.cpp",
-        "team.cpp",
-        "path_portable.cpp",
-    ]
-    programs = [f"tests/{name}.cpp" for name in PROGRAMS]
-    sources = {**dict.fromkeys([*plain, *programs], ()), **variant.paths}
-    with ThreadPoolExecutor(2) as pool:
-        jobs = {
-            source: pool.submit(
-                compile_object,
-                variant.compiler,
-                KERNELS / source,
-                folder / f"{Path(source).stem}.o",
-                *flags,
-                *variant.flags,
-            )
-            for source, flags in sources.items()
-        }
-        objects = {source: job.result() for source, job in jobs.items()}
-    for program in programs:
-        parts = [objects[program], *(objects[one] for one in sources if one not in programs)]
-        link = [variant.compiler, "-pthread", *variant.flags, *map(str, parts)]
-        subprocess.run([*link, "-o", str(folder / Path(program).stem)], check=True)
-
-
-def said_by(*command: str | Path) -> str:
-    """The last words of a check program: digest, number of checks, paths."""
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.strip()
-
-
 @pytest.fixture(scope="module")
 def builds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The folder with the programs of each variant that can be built here."""
@@ -143,7 +94,9 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, variant in VARIANTS.items():
         if missing(variant) is None:
             folders[name] = tmp_path_factory.mktemp("variant")
-            build(variant, folders[name])
+            build_programs(
+                folders[name], variant.paths, compiler=variant.compiler, flags=variant.flags
+            )
     return folders
 
 
@@ -166,6 +119,14 @@ def test_every_path_of_this_processor_matches_the_reference(
 
     assert said.endswith(" portable")
     assert int(re.findall(r"(\d+) checks on", said)[0]) > 100_000
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("threads", [1, 3, 5])
+def test_results_do_not_depend_on_the_number_of_threads(
+    threads: int, builds: dict[str, Path], results: dict[tuple[str, str], str]
+) -> None:
+    assert said_by(builds[NATIVE] / FORWARD, str(threads)) == results[NATIVE, FORWARD]
 
 
 @pytest.mark.timeout(300)
@@ -216,24 +177,6 @@ def digest(said: str) -> str:
     return re.findall(r"digest ([0-9a-f]{16}),", said)[0]
 
 
-@pytest.mark.parametrize("sanitizer", ["undefined", "thread"])
-def test_the_team_runs_with_any_number_of_threads(tmp_path: Path, sanitizer: str) -> None:
-    """Barriers hold, only the threads asked for take part, and the crew's policy decides."""
-    flags = (f"-fsanitize={sanitizer}", "-g")
-    sources = (KERNELS / "tests" / "check_team.cpp", KERNELS / "team.cpp")
-    objects = [
-        str(compile_object("g++", source, tmp_path / f"{source.stem}.o", *flags))
-        for source in sources
-    ]
-    program = tmp_path / "check_team"
-    subprocess.run(["g++", "-pthread", *flags, *objects, "-o", str(program)], check=True)
-    run = subprocess.run([program], capture_output=True, text=True)
-
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert run.stdout == "all hold\n"
-    assert run.stderr == ""
-
-
 def test_attention_is_planned_without_what_is_masked(tmp_path: Path) -> None:
     """Every query meets each chunk of tokens that it sees exactly once, others in no task."""
     program = tmp_path / "check_plan"
@@ -243,3 +186,13 @@ def test_attention_is_planned_without_what_is_masked(tmp_path: Path) -> None:
 
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout == "all hold\n"
+
+
+@pytest.mark.skipif("amx" not in supported_paths(), reason="this processor has no AMX")
+@pytest.mark.timeout(300)
+def test_wide_products_are_those_of_plain_integers(tmp_path: Path) -> None:
+    """By vectors and by tiles, bit for bit, and near to the weights that they were made of."""
+    build_programs(tmp_path, NATIVE_PATHS, programs=(WIDE,))
+    said = said_by(tmp_path / WIDE)
+
+    assert int(re.findall(r"(\d+) checks", said)[0]) > 10_000

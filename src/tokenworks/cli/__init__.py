@@ -227,6 +227,46 @@ def fit(
 
 
 @models_app.command()
+def compress(
+    name: Annotated[str, typer.Argument(help="Name in the list, or path of a file or folder.")],
+    out: Annotated[Path, typer.Option(help="GGUF file to write.")],
+    bits: Annotated[int | None, typer.Option(help="4, 5 or 8 in the layers [default: 4].")] = None,
+    megabytes: Annotated[
+        float | None, typer.Option("--size", help="Largest file, in MB (10^6 bytes).")
+    ] = None,
+    decode: Annotated[
+        float | None, typer.Option(help="Least tokens a second of one answer here.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="gptq learns from a text; nearest rounds weight by weight.")
+    ] = "gptq",
+    text: Annotated[
+        Path | None, typer.Option(help="Text to learn from and be judged by, UTF-8.")
+    ] = None,
+    most_kl: Annotated[float, typer.Option(help="Gate: most divergence, in nats.")] = 0.2,
+    least_agreement: Annotated[
+        float, typer.Option(help="Gate: least share of places with the same likeliest token.")
+    ] = 0.75,
+    force: Annotated[bool, typer.Option("--force", help="Keep it even if it fails.")] = False,
+    as_json: Json = False,
+    config: ConfigFile = None,
+) -> None:
+    """Write a smaller model for a memory or speed target, judged against the source."""
+    from tokenworks.cli.compress import Target, Wishes, method_named, run
+    from tokenworks.config import load
+    from tokenworks.inference.quality import Gate
+
+    wishes = Wishes(
+        target=Target(bits=bits, megabytes=megabytes, decode=decode),
+        method=method_named(method),
+        text=text,
+        gate=Gate(most_kl=most_kl, least_agreement=least_agreement),
+        force=force,
+    )
+    run(load(config_file=config), name, out, wishes, as_json=as_json)
+
+
+@models_app.command()
 def remove(
     name: Annotated[str, typer.Argument(help="Name in the list.")], config: ConfigFile = None
 ) -> None:

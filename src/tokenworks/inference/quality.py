@@ -57,7 +57,7 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
         near = quality.kl <= self.most_kl
         agrees = quality.same_top_token >= self.least_agreement
         kl = (
-            f"KL divergence {quality.kl:.4f} ± {quality.kl_standard_error:.4f} nats "
+            f"KL divergence {quality.kl:.5f} ± {quality.kl_standard_error:.5f} nats "
             f"is {'within' if near else 'above'} {self.most_kl:g}"
         )
         agreement = (

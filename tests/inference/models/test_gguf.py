@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 from tokenworks.errors import ModelFileError
 from tokenworks.inference.models.gguf import GGUF, read_gguf
 from tokenworks.inference.models.gguf_values import LazyArray
-from tokenworks.inference.models.gguf_writer import EncodedTensor, write_gguf
+from tokenworks.inference.models.gguf_writer import (
+    EncodedTensor,
+    NewTensor,
+    StoredValue,
+    open_gguf_writer,
+    write_gguf,
+)
 from tokenworks.inference.models.model import load_config
 from tokenworks.inference.models.random_model import TINY_CONFIG, write_random_model
 from tokenworks.inference.models.tensors import TensorType
@@ -138,6 +144,46 @@ def test_tensors_read_back_with_reversed_dimensions(tmp_path: Path) -> None:
         info = file.tensors[name]
         assert (info.type, info.shape, info.offset % 32) == (expected.type, (3, 512), 0)
         np.testing.assert_array_equal(file.raw(name), expected.raw)
+
+
+def test_a_file_is_written_piece_by_piece_in_any_order(tmp_path: Path) -> None:
+    raw = {name: np.random.default_rng(i).integers(0, 256, 68, np.uint8) for i, name in
+           enumerate("ab")}  # fmt: skip
+    headers = [NewTensor(name, TensorType.Q8_0, (2, 32)) for name in raw]
+    tensors = [EncodedTensor(name, TensorType.Q8_0, (2, 32), raw[name]) for name in raw]
+    write_gguf(tmp_path / "whole.gguf", {"key": 1}, tensors)
+
+    with open_gguf_writer(tmp_path / "pieces.gguf", {"key": 1}, headers) as writer:
+        writer.write("b", raw["b"][:34])
+        writer.write("a", raw["a"])
+        writer.write("b", raw["b"][34:])
+
+    assert (tmp_path / "pieces.gguf").read_bytes() == (tmp_path / "whole.gguf").read_bytes()
+
+
+@pytest.mark.parametrize(("written", "said"), [(67, "lacks 1 of"), (69, "more bytes")])
+def test_a_tensor_that_is_not_whole_gives_no_file(written: int, said: str, tmp_path: Path) -> None:
+    header = NewTensor("a", TensorType.Q8_0, (2, 32))
+
+    with (
+        pytest.raises(ValueError, match=said),
+        open_gguf_writer(tmp_path / "m.gguf", {}, [header]) as writer,
+    ):
+        writer.write("a", np.zeros(written, np.uint8))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_metadata_is_taken_from_another_file_as_it_has_it(tmp_path: Path) -> None:
+    values = {"a": np.arange(3, dtype="<i8"), "b": ["x", ""], "c": "text", "d": True, "e": -1.5}
+    write_gguf(tmp_path / "m.gguf", values, [])
+    first = read_gguf(tmp_path / "m.gguf")
+
+    write_gguf(
+        tmp_path / "copy.gguf", {key: StoredValue(first.stored_value(key)) for key in values}, []
+    )
+
+    assert (tmp_path / "copy.gguf").read_bytes() == (tmp_path / "m.gguf").read_bytes()
 
 
 def test_a_view_outlives_its_closed_file(tmp_path: Path) -> None:

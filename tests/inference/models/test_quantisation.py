@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from tokenworks.inference.compression.codes import CODES
+from tokenworks.inference.models.assembling import ASSEMBLED, assemble
 from tokenworks.inference.models.quantisation import dequantise, quantise
 from tokenworks.inference.models.tensors import TensorType
 
@@ -127,3 +129,25 @@ def test_what_a_format_cannot_hold_is_refused(type: TensorType) -> None:
         quantise(np.zeros((4, 33), np.float32), type)
     with pytest.raises(ValueError, match="not finite"):
         quantise(np.full((1, 32), np.inf, np.float32), type)
+
+
+@PROPERTY
+@given(seed=st.integers(0, 2**32 - 1))
+@pytest.mark.parametrize("type", ASSEMBLED, ids=lambda type: type.name)
+def test_assembled_blocks_decode_to_the_numbers_they_are_made_of(
+    type: TensorType, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    code = CODES[type]
+    quants = random.integers(code.low, code.high + 1, (5, 32)).astype(np.int8)
+    scale, least = random.normal(size=(2, 5, 1)).astype(np.float16).astype(np.float32)
+
+    decoded = dequantise(assemble(type, quants, scale, least), type, (5, 32))
+
+    offset = least if code.has_least else np.float32(0)
+    np.testing.assert_array_equal(decoded, quants * scale + offset)
+
+
+def test_what_has_no_such_blocks_is_not_assembled() -> None:
+    with pytest.raises(ValueError, match="Q6_K can be read"):
+        assemble(TensorType.Q6_K, np.zeros((1, 32), np.int8), np.ones((1, 1), np.float32))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenworks.inference.executors.base import PAGE_TOKENS, Batch
+from tokenworks.inference.executors.float_weights import LoadedWeights, Weights
 from tokenworks.inference.executors.numerics import (
     ACTIVATIONS,
     Array,
@@ -44,15 +45,25 @@ class _Tile:
 
 
 class ReferenceExecutor:
-    """Float32 throughout; the file's tensors are dequantised once, at the start."""
+    """Float32 throughout; the file's tensors are dequantised once, at the start, unless `weights`
+    answers for them.
 
-    def __init__(self, model: Model, *, context_length: int = 0) -> None:
+    With `one_layer_kv` it keeps the keys and values of the layer at hand alone: enough where every
+    span starts at 0.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        context_length: int = 0,
+        weights: Weights | None = None,
+        one_layer_kv: bool = False,
+    ) -> None:
         self._config = config = model.config
         self._context_length = context_length or config.context_length
-        self._weights = {name: model.float32(name) for name in model.tensors}
-        for name in self._weights:
-            if name.endswith("_norm.weight"):
-                self._weights[name] = model.norm(name.removesuffix(".weight"))
+        self._weights = weights or LoadedWeights(model)
+        self._kv_layers = 1 if one_layer_kv else config.layers
         self._frequencies = [
             model.rope_frequencies(windowed=config.window(layer) > 0)
             for layer in range(config.layers)
@@ -75,22 +86,21 @@ class ReferenceExecutor:
     @property
     def page_bytes(self) -> int:
         config = self._config
-        return 2 * 4 * config.layers * PAGE_TOKENS * config.kv_heads * config.head_dim
+        return 2 * 4 * self._kv_layers * PAGE_TOKENS * config.kv_heads * config.head_dim
 
     def allocate(self, pages: int) -> None:
         config = self._config
-        shape = (config.layers, pages, PAGE_TOKENS, config.kv_heads, config.head_dim)
+        shape = (self._kv_layers, pages, PAGE_TOKENS, config.kv_heads, config.head_dim)
         self._keys = np.zeros(shape, np.float32)
         self._values = np.zeros(shape, np.float32)
 
     def forward(self, batch: Batch) -> Array:
         tiles = self._tiles(batch)
         hidden = self._norm(self._run(batch, tiles), "output_norm")
-        head = "token_embd" if self._config.tied_embedding else "output"
         places = _places(tiles)
         logits = np.empty((len(batch.logit_rows), self._config.vocabulary), np.float32)
         for number, row in enumerate(batch.logit_rows.tolist()):
-            logits[number] = self._weights[f"{head}.weight"] @ hidden[places[row]]
+            logits[number] = self._weights.logits(hidden[places[row]])
         return logits
 
     def encode(self, batch: Batch) -> Array:
@@ -126,16 +136,18 @@ class ReferenceExecutor:
 
     def _embed(self, tokens: NDArray[np.int32], start: int) -> Array:
         config = self._config
-        rows: Array = self._weights["token_embd.weight"][tokens]
+        rows = self._weights.rows("token_embd", tokens)
         rows = rows * np.float32(config.embedding_scale)
         if config.block.positions == "learned":
             first = start + config.position_offset
-            rows = rows + self._weights["position_embd.weight"][first : first + len(tokens)]
-            rows = self._norm(rows + self._weights["token_types.weight"][0], "token_embd_norm")
+            places = np.arange(first, first + len(tokens), dtype=np.int32)
+            rows = rows + self._weights.rows("position_embd", places)
+            types = self._weights.rows("token_types", np.zeros(1, np.int32))
+            rows = self._norm(rows + types[0], "token_embd_norm")
         return rows
 
     def _attend(self, layer: int, normed: Array, tiles: list[_Tile]) -> Array:
-        config, block = self._config, f"blk.{layer}."
+        config, block, kept = self._config, f"blk.{layer}.", layer % self._kv_layers
         heads = (len(tiles), PAGE_TOKENS, -1, config.head_dim)
         queries = self._times(normed, f"{block}attn_q").reshape(heads)
         keys = self._times(normed, f"{block}attn_k").reshape(heads)
@@ -150,8 +162,8 @@ class ReferenceExecutor:
                 rotate(queries[number], angles, interleaved=config.rope_interleaved)
                 rotate(keys[number], angles, interleaved=config.rope_interleaved)
             written = slice(tile.first, tile.end)
-            self._keys[layer, tile.pages[tile.page], written] = keys[number, written]
-            self._values[layer, tile.pages[tile.page], written] = values[number, written]
+            self._keys[kept, tile.pages[tile.page], written] = keys[number, written]
+            self._values[kept, tile.pages[tile.page], written] = values[number, written]
         mixed = [self._attend_tile(layer, tile, queries[i]) for i, tile in enumerate(tiles)]
         return self._times(np.stack(mixed), f"{block}attn_output")
 
@@ -160,8 +172,9 @@ class ReferenceExecutor:
         config = self._config
         group = config.heads // config.kv_heads
         # [kv_heads, tokens, head_dim]; what lies behind the last computed token is not ours.
-        keys = self._gather(self._keys[layer], tile)
-        values = self._gather(self._values[layer], tile)
+        kept = layer % self._kv_layers
+        keys = self._gather(self._keys[kept], tile)
+        values = self._gather(self._values[kept], tile)
         grouped = queries.reshape(PAGE_TOKENS, config.kv_heads, group, config.head_dim)
         asked = grouped.transpose(1, 2, 0, 3).reshape(config.kv_heads, -1, config.head_dim)
         scores = asked @ keys.transpose(0, 2, 1) * np.float32(config.score_scale)
@@ -195,18 +208,20 @@ class ReferenceExecutor:
         return self._times(inner, f"{block}ffn_down")
 
     def _norm(self, rows: Array, name: str) -> Array:
-        weight, epsilon = self._weights[f"{name}.weight"], self._config.norm_epsilon
+        weight, epsilon = self._vector(f"{name}.weight"), self._config.norm_epsilon
         if self._config.block.norm == "rms":
             return rms_norm(rows, weight, epsilon)
-        return layer_norm(rows, weight, self._weights[f"{name}.bias"], epsilon)
+        return layer_norm(rows, weight, self._vector(f"{name}.bias"), epsilon)
+
+    def _vector(self, name: str) -> Array:
+        vector = self._weights.vector(name)
+        assert vector is not None, f"no {name}: the model was checked to have it"
+        return vector
 
     def _times(self, rows: Array, name: str) -> Array:
-        """rows [tiles, 16, in] times a matrix [out, in], tile by tile, and its bias if any."""
-        matrix = self._weights[f"{name}.weight"]
-        product = np.empty((*rows.shape[:-1], matrix.shape[0]), np.float32)
-        for tile, out in zip(rows, product, strict=True):
-            np.matmul(tile, matrix.T, out=out)
-        bias = self._weights.get(f"{name}.bias")
+        """rows [tiles, 16, in] times a matrix [out, in], and its bias if any."""
+        product = self._weights.times(rows, name)
+        bias = self._weights.vector(f"{name}.bias")
         return product if bias is None else product + bias
 
     def _tiles(self, batch: Batch) -> list[_Tile]:

@@ -50,6 +50,7 @@ class GGUF:
         path: Path,
         version: int,
         metadata: dict[str, MetadataValue],
+        places: dict[str, tuple[int, int]],
         tensors: dict[str, TensorInfo],
         mapped: mmap.mmap,
     ) -> None:
@@ -57,7 +58,13 @@ class GGUF:
         self.version = version
         self.metadata: Mapping[str, MetadataValue] = MappingProxyType(metadata)
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType(tensors)
+        self._places = places
         self._mapped = mapped
+
+    def stored_value(self, key: str) -> bytes:
+        """A metadata value as it lies in the file: its type, then its bytes. Raises KeyError."""
+        begin, end = self._places[key]
+        return self._mapped[begin:end]
 
     def raw(self, name: str) -> NDArray[np.uint8]:
         """The tensor's bytes as they lie in the file: uint8 [nbytes], read only, not copied.
@@ -103,12 +110,12 @@ def _parse(path: Path, mapped: mmap.mmap) -> GGUF:
     _check_version(version)
     tensor_count = cursor.count("tensors", MAX_ENTRIES, _SMALLEST_TENSOR_BYTES)
     metadata_count = cursor.count("metadata entries", MAX_ENTRIES, _SMALLEST_ENTRY_BYTES)
-    metadata = _read_metadata(cursor, metadata_count)
+    metadata, places = _read_metadata(cursor, metadata_count)
     alignment = _alignment(metadata)
     headers = [_read_tensor_header(cursor, alignment) for _ in range(tensor_count)]
     data_start = -(-cursor.position // alignment) * alignment
     tensors = _place(headers, data_start, len(mapped))
-    return GGUF(path, version, metadata, tensors, mapped)
+    return GGUF(path, version, metadata, places, tensors, mapped)
 
 
 def _check_version(version: int) -> None:
@@ -119,14 +126,20 @@ def _check_version(version: int) -> None:
     raise Malformed(f"GGUF version {version} is not supported; supported: 2, 3")
 
 
-def _read_metadata(cursor: Cursor, count: int) -> dict[str, MetadataValue]:
+def _read_metadata(
+    cursor: Cursor, count: int
+) -> tuple[dict[str, MetadataValue], dict[str, tuple[int, int]]]:
+    """The values by key, and where each lies."""
     metadata: dict[str, MetadataValue] = {}
+    places: dict[str, tuple[int, int]] = {}
     for _ in range(count):
         key = cursor.string("metadata key", MAX_NAME_BYTES)
         if key in metadata:
             raise Malformed(f"metadata key {key!r} appears twice")
+        begin = cursor.position
         metadata[key] = cursor.value(key)
-    return metadata
+        places[key] = begin, cursor.position
+    return metadata, places
 
 
 def _alignment(metadata: Mapping[str, MetadataValue]) -> int:

@@ -1,6 +1,7 @@
 """Writes GGUF files (version 3, little-endian)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from struct import pack
@@ -22,19 +23,44 @@ _WHOLE_NUMBERS: Final = (
     (ValueType.INT64, -(1 << 63), 1 << 63),
 )
 
-Writable = bool | int | float | str | Sequence[str] | NDArray[np.generic]
+
+@dataclass(frozen=True, slots=True)
+class StoredValue:
+    """A metadata value as a GGUF file has it, type and all (`GGUF.stored_value`)."""
+
+    raw: bytes
+
+
+Writable = bool | int | float | str | Sequence[str] | NDArray[np.generic] | StoredValue
 """A metadata value. Whole numbers become UINT32, or INT32 or 64 bits where they must; floats
 FLOAT32; arrays keep their element type."""
 
 
 @dataclass(frozen=True, slots=True)
+class NewTensor:
+    """A tensor to write: `shape` in numpy's order, its last dimension whole blocks of `type`."""
+
+    name: str
+    type: TensorType
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return self.type.nbytes(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
 class EncodedTensor:
-    """A tensor to write: `shape` in numpy's order, `raw` uint8 [type.nbytes(shape)]."""
+    """A tensor to write with its bytes: `raw` uint8 [type.nbytes(shape)]."""
 
     name: str
     type: TensorType
     shape: tuple[int, ...]
     raw: NDArray[np.uint8]
+
+    @property
+    def header(self) -> NewTensor:
+        return NewTensor(self.name, self.type, self.shape)
 
 
 def write_gguf(
@@ -45,6 +71,50 @@ def write_gguf(
     Raises ValueError for a tensor whose bytes do not fit its type and shape.
     """
     tensors = list(tensors)
+    with open_gguf_writer(path, metadata, [tensor.header for tensor in tensors]) as writer:
+        for tensor in tensors:
+            writer.write(tensor.name, tensor.raw)
+
+
+class GGUFWriter:
+    """A file whose header is written. Tensors come in any order, each in pieces one after the
+    other. Made by `open_gguf_writer`."""
+
+    def __init__(self, file: BinaryIO, tensors: Sequence[NewTensor]) -> None:
+        self._file = file
+        self._places: dict[str, int] = {}
+        self._ends: dict[str, int] = {}
+        end = file.tell()
+        for tensor in tensors:
+            self._places[tensor.name] = end
+            self._ends[tensor.name] = end + tensor.nbytes
+            end += _padded(tensor.nbytes)
+        file.truncate(end)  # what nothing is written to, the padding, is zero
+
+    def write(self, name: str, raw: NDArray[np.uint8]) -> None:
+        """The next bytes of a tensor. Raises ValueError if they are more than it takes."""
+        place = self._places[name]
+        if place + raw.nbytes > self._ends[name]:
+            raise ValueError(f"tensor {name!r} has more bytes than its type and shape take")
+        self._file.seek(place)
+        self._file.write(raw.data if raw.flags.c_contiguous else raw.tobytes())
+        self._places[name] = place + raw.nbytes
+
+    def check(self) -> None:
+        """Raises ValueError, naming it, for a tensor that is not whole."""
+        for name, place in self._places.items():
+            if place != self._ends[name]:
+                raise ValueError(f"tensor {name!r} lacks {self._ends[name] - place} of its bytes")
+
+
+@contextmanager
+def open_gguf_writer(
+    path: Path, metadata: Mapping[str, Writable], tensors: Sequence[NewTensor]
+) -> Iterator[GGUFWriter]:
+    """Write a model file piece by piece; it appears at `path` only if the block ends well.
+
+    Raises ValueError for rows that are not whole blocks, and if a tensor is not whole in the end.
+    """
     with atomic_writer(path) as file:
         file.write(MAGIC + pack("<IQQ", _VERSION, len(tensors), len(metadata)))
         for key, value in metadata.items():
@@ -52,19 +122,18 @@ def write_gguf(
         offset = 0
         for tensor in tensors:
             file.write(_tensor_header(tensor, offset))
-            offset += _padded(tensor.raw.nbytes)
+            offset += _padded(tensor.nbytes)
         _pad(file)
-        for tensor in tensors:
-            file.write(tensor.raw.tobytes())
-            _pad(file)
+        writer = GGUFWriter(file, tensors)
+        yield writer
+        writer.check()
 
 
-def _tensor_header(tensor: EncodedTensor, offset: int) -> bytes:
-    expected = tensor.type.nbytes(tensor.shape)
-    if tensor.raw.nbytes != expected or tensor.shape[-1] % tensor.type.block_weights:
+def _tensor_header(tensor: NewTensor, offset: int) -> bytes:
+    if tensor.shape[-1] % tensor.type.block_weights:
         raise ValueError(
-            f"tensor {tensor.name!r} has {tensor.raw.nbytes} bytes, "
-            f"but {tensor.type.name} of {tensor.shape} takes {expected}"
+            f"tensor {tensor.name!r} has rows of {tensor.shape[-1]} weights, no whole number of "
+            f"blocks of {tensor.type.name}"
         )
     dimensions = tensor.shape[::-1]
     return (
@@ -75,6 +144,8 @@ def _tensor_header(tensor: EncodedTensor, offset: int) -> bytes:
 
 
 def _value(key: str, value: Writable) -> bytes:
+    if isinstance(value, StoredValue):
+        return value.raw
     if isinstance(value, str):
         return pack("<I", ValueType.STRING) + _string(value)
     if isinstance(value, np.ndarray):

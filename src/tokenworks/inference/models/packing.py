@@ -27,19 +27,29 @@ def footprint_of(path: Path, formats: Formats = AS_STORED, *, wide: bool = False
     """
     model = load_model(path)
     try:
-        config = model.config
-        packed = packed_bytes(model.tensors, config, formats, wide=wide)
-        return Footprint(
-            packed_bytes=sum(packed.values()),
-            four_bit_bytes=packed["q4"],
-            layers=config.layers,
-            kv_heads=config.kv_heads,
-            head_dim=config.head_dim,
-            vocabulary=config.vocabulary,
-            context_length=config.context_length,
-        )
+        return footprint(model.tensors, model.config, formats, wide=wide)
     finally:
         model.close()
+
+
+def footprint(
+    tensors: Mapping[str, TensorInfo],
+    config: ModelConfig,
+    formats: Formats = AS_STORED,
+    *,
+    wide: bool = False,
+) -> Footprint:
+    """That of a model with these tensors, by GGUF's names."""
+    packed = packed_bytes(tensors, config, formats, wide=wide)
+    return Footprint(
+        packed_bytes=sum(packed.values()),
+        four_bit_bytes=packed["q4"],
+        layers=config.layers,
+        kv_heads=config.kv_heads,
+        head_dim=config.head_dim,
+        vocabulary=config.vocabulary,
+        context_length=config.context_length,
+    )
 
 
 def packed_bytes(

@@ -2,7 +2,9 @@
 
 from typing import Literal, Protocol
 
-Phase = Literal["waiting", "downloading", "extracting", "copying", "checking"]
+Phase = Literal[
+    "waiting", "downloading", "extracting", "copying", "checking", "weighing", "compressing"
+]
 
 
 class Progress(Protocol):

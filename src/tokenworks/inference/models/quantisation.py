@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from tokenworks.inference.models.assembling import assemble, half_bytes
 from tokenworks.inference.models.factors import (
     Bytes,
     Floats,
@@ -110,7 +111,7 @@ def _from_q8_0(blocks: Bytes) -> Floats:
 def _to_q8_0(blocks: Floats) -> Bytes:
     scale = np.abs(blocks).max(axis=1, keepdims=True) / np.float32(127)
     quants = _round_away(blocks * _inverse(scale)).astype(np.int8)
-    return np.hstack([_half_bytes(scale), quants.view(np.uint8)])
+    return assemble(TensorType.Q8_0, quants, scale)
 
 
 def _from_q4_0(blocks: Bytes) -> Floats:
@@ -121,8 +122,8 @@ def _to_q4_0(blocks: Floats) -> Bytes:
     """The weight of largest magnitude becomes -8 exactly, so the scale has its opposite sign."""
     largest = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=1, keepdims=True), axis=1)
     scale = largest / np.float32(-8)
-    quants = np.minimum(blocks * _inverse(scale) + np.float32(8.5), 15).astype(np.uint8)
-    return np.hstack([_half_bytes(scale), _pack_nibbles(quants)])
+    quants = np.minimum(blocks * _inverse(scale) + np.float32(8.5), 15).astype(np.int8)
+    return assemble(TensorType.Q4_0, quants - np.int8(8), scale)
 
 
 def _from_q4_1(blocks: Bytes) -> Floats:
@@ -132,13 +133,8 @@ def _from_q4_1(blocks: Bytes) -> Floats:
 def _to_q4_1(blocks: Floats) -> Bytes:
     low = blocks.min(axis=1, keepdims=True)
     scale = (blocks.max(axis=1, keepdims=True) - low) / np.float32(15)
-    quants = np.minimum((blocks - low) * _inverse(scale) + np.float32(0.5), 15).astype(np.uint8)
-    return np.hstack([_half_bytes(scale), _half_bytes(low), _pack_nibbles(quants)])
-
-
-def _half_bytes(values: Floats) -> Bytes:
-    with np.errstate(over="ignore"):  # beyond 65504 is infinity in f16
-        return values.astype("<f2").view(np.uint8)
+    quants = np.minimum((blocks - low) * _inverse(scale) + np.float32(0.5), 15).astype(np.int8)
+    return assemble(TensorType.Q4_1, quants, scale, low)
 
 
 def _inverse(scale: Floats) -> Floats:
@@ -152,10 +148,6 @@ def _round_away(values: Floats) -> Floats:
     return np.trunc(exact + np.copysign(0.5, exact)).astype(np.float32)
 
 
-def _pack_nibbles(quants: Bytes) -> Bytes:
-    return np.asarray(quants[:, :16] | (quants[:, 16:] << 4), dtype=np.uint8)
-
-
 _DECODE: Final[dict[TensorType, Callable[[Bytes], Floats]]] = {
     TensorType.F32: _from_f32,
     TensorType.F16: _from_f16,
@@ -166,7 +158,7 @@ _DECODE: Final[dict[TensorType, Callable[[Bytes], Floats]]] = {
 }
 _ENCODE_PLAIN: Final[dict[TensorType, Callable[[Floats], Bytes]]] = {
     TensorType.F32: _to_f32,
-    TensorType.F16: _half_bytes,
+    TensorType.F16: half_bytes,
     TensorType.BF16: _to_bf16,
 }
 _ENCODE_BLOCKS: Final[dict[TensorType, Callable[[Floats], Bytes]]] = {

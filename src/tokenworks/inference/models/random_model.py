@@ -4,14 +4,18 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tokenworks.inference.models.architectures.description import Architecture
 from tokenworks.inference.models.config import VECTOR_TYPES, ModelConfig, expected_tensors
 from tokenworks.inference.models.gguf_writer import EncodedTensor, Writable, write_gguf
 from tokenworks.inference.models.quantisation import quantise
 from tokenworks.inference.models.tensors import TensorType
+
+_PART_WEIGHTS: Final = 1 << 22
 
 TINY_CONFIG = ModelConfig(
     name="tiny",
@@ -71,16 +75,18 @@ def write_random_model(
     embedding_type: TensorType | None = None,
     seed: int = 0,
     metadata: Mapping[str, Writable] | None = None,
+    repeated: bool = False,
 ) -> None:
     """Write a model of this configuration whose matrices have this type; norms are F32.
 
     `embedding_type` is for the embedding and the output, `type` if None. `metadata` is added, a
-    tokenizer's for instance (`vocabulary` must then be its size).
+    tokenizer's for instance (`vocabulary` must then be its size). `repeated`: every matrix of a
+    shape has the same weights, made once, which is how a large model is made in a moment.
     """
     write_gguf(
         path,
         {**config_metadata(config), **(metadata or {})},
-        _tensors(config, type, type if embedding_type is None else embedding_type, seed),
+        _tensors(config, type, type if embedding_type is None else embedding_type, seed, repeated),
     )
 
 
@@ -114,9 +120,10 @@ def config_metadata(config: ModelConfig) -> dict[str, Writable]:
 
 
 def _tensors(
-    config: ModelConfig, type: TensorType, embedding_type: TensorType, seed: int
+    config: ModelConfig, type: TensorType, embedding_type: TensorType, seed: int, repeated: bool
 ) -> Iterator[EncodedTensor]:
     random = np.random.default_rng(seed)
+    made: dict[tuple[TensorType, tuple[int, ...]], EncodedTensor] = {}
     for name, shape, types in expected_tensors(config):
         if name.endswith(".bias"):
             stored, values = TensorType.F32, random.normal(0, 0.2, shape)
@@ -126,5 +133,21 @@ def _tensors(
             stored, values = TensorType.F32, random.normal(0, shape[-1] ** -0.5, shape)
         else:
             stored = embedding_type if name in ("token_embd.weight", "output.weight") else type
-            values = random.normal(0, shape[-1] ** -0.5, shape)
+            if not (repeated and (stored, shape) in made):
+                raw = _matrix(random, shape, stored)
+                made[stored, shape] = EncodedTensor(name, stored, shape, raw)
+            yield replace(made[stored, shape], name=name)
+            continue
         yield EncodedTensor(name, stored, shape, quantise(values, stored))
+
+
+def _matrix(
+    random: np.random.Generator, shape: tuple[int, ...], type: TensorType
+) -> NDArray[np.uint8]:
+    """Encoded random weights, a bounded number at a time."""
+    step = max(1, _PART_WEIGHTS // shape[-1])
+    parts = []
+    for begin in range(0, shape[0], step):
+        rows = min(step, shape[0] - begin)
+        parts.append(quantise(random.normal(0, shape[-1] ** -0.5, (rows, *shape[1:])), type))
+    return np.concatenate(parts)

@@ -40,16 +40,26 @@ def codec_of_folder(folder: Path, *, now: Callable[[], datetime] = datetime.now)
     supported.
     """
     settings = read_settings(folder)
+    vocabulary, tokenizer = read_vocabulary(tokenizer_file(folder), settings)
+    return TextCodec(vocabulary, tokenizer, _template(folder, settings, now))
+
+
+def tokenizer_file(folder: Path) -> Path:
+    """The file that describes the tokenizer. Raises ModelFileError if there is none."""
     path = next((folder / name for name in _READERS if (folder / name).exists()), None)
     if path is None:
         raise ModelFileError(
             f"Model folder '{folder}' has no tokenizer",
             hint=f"it needs one of: {', '.join(_READERS)}",
         )
+    return path
+
+
+def read_vocabulary(path: Path, settings: FolderSettings) -> tuple[Vocabulary, Tokenizer]:
+    """What such a file holds. Raises ModelFileError, naming it, if it is no good."""
     with failures_as(lambda problem: file_error(path, f"is no good tokenizer: {problem}")):
         built = _READERS[path.name](path, settings)
-        vocabulary = _vocabulary(built, settings)
-    return TextCodec(vocabulary, built.tokenizer, _template(folder, settings, now))
+        return _vocabulary(built, settings), built.tokenizer
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class ModelEntry(msgspec.Struct):
 def _bpe(model: ModelEntry, tokens: Listing) -> Model:
     vocab, unknown = _with_unknown(tokens)
     prefix = model.continuing_subword_prefix or ""
-    pairs = [_pair(merge) for merge in model.merges]
+    pairs = merge_pairs(model)
     marks = {  # the library takes no None for any of them
         "unk_token": unknown,
         "continuing_subword_prefix": prefix or None,
@@ -44,6 +44,11 @@ def _bpe(model: ModelEntry, tokens: Listing) -> Model:
         ignore_merges=model.ignore_merges,
         **{name: mark for name, mark in marks.items() if mark is not None},
     )
+
+
+def merge_pairs(model: ModelEntry) -> list[tuple[str, str]]:
+    """Raises ValueError for a merge that is no pair."""
+    return [_pair(merge) for merge in model.merges]
 
 
 def _pair(merge: str | tuple[str, str]) -> tuple[str, str]:
