@@ -7,7 +7,7 @@ import msgspec
 
 from tokenworks.inference.models.model import Model, load_model
 from tokenworks.inference.models.packing import WIDE_PATHS, packed_bytes
-from tokenworks.inference.models.rounding import AS_STORED, Formats
+from tokenworks.inference.models.rounding import AS_STORED, Formats, Rounding
 from tokenworks.inference.plan.costs import (
     TOGETHER,
     ClassCosts,
@@ -64,11 +64,10 @@ class _Making:
         seconds = measure_panels(model.tensors, model.config, path=self._isa, threads=self._threads)
         costs = class_costs(model.tensors, model.config, seconds)
         if next_trial(costs, (), GATE) is None:
-            return self._decided(costs, [], None)
+            return self._untried(costs, "")
         if self._budget is not None and (needed := self._least_seconds(costs)) > self._budget:
             note = f"trying takes {needed:.0f} s at least, more than {self._budget:g} s"
-            plan = self._decided(costs, [], None)
-            return msgspec.structs.replace(plan, complete=False, note=note)
+            return msgspec.structs.replace(self._untried(costs, note), complete=False)
         return self._tried(path, costs)
 
     def _tried(self, path: Path, costs: tuple[ClassCosts, ...]) -> Plan:
@@ -87,7 +86,7 @@ class _Making:
                 break
             began = now
             done.append(trials.run(formats))
-        plan = self._decided(costs, done, trials)
+        plan = self._decided(costs, done, trials.rounding)
         return msgspec.structs.replace(plan, complete=formats is None)
 
     def _least_seconds(self, costs: tuple[ClassCosts, ...]) -> float:
@@ -102,22 +101,26 @@ class _Making:
         model, wide = self._model, self._isa in WIDE_PATHS
         return tuple(packed_bytes(model.tensors, model.config, formats, wide=wide).values())
 
-    def _decided(self, costs: tuple[ClassCosts, ...], done: list[Trial], trials: object) -> Plan:
-        from tokenworks.inference.plan.trials import Trials
-
+    def _decided(
+        self,
+        costs: tuple[ClassCosts, ...],
+        done: list[Trial],
+        rounding: Callable[[Formats], Rounding],
+    ) -> Plan:
         formats = chosen(costs, done, GATE)
-        plan = self._as_stored("")
-        rows = rows_of(costs, done, GATE)
-        if not formats or not isinstance(trials, Trials):
-            return msgspec.structs.replace(plan, rows=rows)
+        plan = msgspec.structs.replace(self._as_stored(""), rows=rows_of(costs, done, GATE))
+        if not formats:
+            return plan
         return msgspec.structs.replace(
             plan,
-            rounding=trials.rounding(formats),
+            rounding=rounding(formats),
             quality=next(trial.quality for trial in done if trial.formats == formats),
             gain=gain(costs, formats),
             nbytes=sum(self._packed(formats)),
-            rows=rows,
         )
+
+    def _untried(self, costs: tuple[ClassCosts, ...], note: str) -> Plan:
+        return msgspec.structs.replace(self._as_stored(note), rows=rows_of(costs, (), GATE))
 
     def _as_stored(self, note: str) -> Plan:
         stored = sum(self._packed(AS_STORED))
