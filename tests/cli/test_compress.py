@@ -81,7 +81,7 @@ def test_a_wanted_speed_goes_by_what_this_machine_was_measured_to_do(
     now = 1e6 / fit["packed_bytes"]
 
     made = compress(
-        tmp_path / "model.gguf", text, *LOOSE, "--decode", f"{1.2 * now}", home=tmp_path
+        tmp_path / "model.gguf", text, *LOOSE, "--decode", f"{1.5 * now}", home=tmp_path
     )
     small = json.loads(tokenworks("models", "fit", "small.gguf", "--json", home=tmp_path).stdout)
     beyond = compress(
@@ -89,7 +89,7 @@ def test_a_wanted_speed_goes_by_what_this_machine_was_measured_to_do(
     )
 
     assert made.returncode == 0, made.stderr
-    assert small["packed_bytes"] <= fit["packed_bytes"] / 1.2
+    assert small["packed_bytes"] <= fit["packed_bytes"] / 1.5
     assert "Q4_1" in made.stderr  # the same speed as Q4_0, and nearer
     assert "cannot be made so small" in beyond.stderr
     assert not (tmp_path / "x.gguf").exists()

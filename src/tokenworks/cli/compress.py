@@ -11,6 +11,7 @@ from tokenworks.cli.console import aside, data, printable
 from tokenworks.cli.devices import size
 from tokenworks.cli.measurements import measurements
 from tokenworks.cli.models import progress_bar
+from tokenworks.cli.plan import runs_wide
 from tokenworks.config import Config
 from tokenworks.errors import ConfigError, ModelError
 from tokenworks.fleet.discover.machine import discover
@@ -138,8 +139,10 @@ def _plan(config: Config, compression: Compression, target: Target, progress: Pr
         )
     model = compression.model
 
+    wide = runs_wide(config)
+
     def seconds(types: Types) -> float:
-        made = footprint(with_types(model.tensors, types), model.config)
+        made = footprint(with_types(model.tensors, types), model.config, wide=wide)
         return token_seconds(made, _CONTEXT, kernels)
 
     return compression.within(1 / target.decode, seconds, progress)

@@ -3,7 +3,8 @@
 Weights keep the precision of the file: 4-bit groups stay 4-bit, 8-bit stay 8-bit, floats become
 8-bit groups (or bf16 where a row is not a whole number of groups); other formats become one of
 these (`models/panel_format.py`). A `Rounding` makes some of them smaller. What was packed of a file
-leaves memory at once. Activations are int8 in groups of 32, keys and values fp16.
+leaves memory at once. Activations are int8 in groups of 32, or with AMX of two digits where weights
+have 4 bits; keys and values bf16.
 """
 
 from functools import partial

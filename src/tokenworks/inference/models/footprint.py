@@ -3,7 +3,7 @@
 import msgspec
 
 _PAGE_TOKENS = 16
-_KV_BYTES = 2  # fp16, as kernels/layout.h has it
+_KV_BYTES = 2  # bf16, as kernels/layout.h has it
 
 
 class Footprint(msgspec.Struct, frozen=True, kw_only=True):
