@@ -6,32 +6,20 @@
 // are two chains from 0; a group's two chains are added to each other, then to the sum. Factors are bf16 of at least 2^-50
 // or 0: their products are exact in float32 and no sum is subnormal, so that every processor computes the same bits.
 //
+// Where pages hold int8, their codes are such factors as they are. The scale of a token's key multiplies its scores once
+// they are added up; that of its value multiplies its weights before these are rounded to bf16, and is at least 2^-57 or 0.
+//
 // So a result does not depend on which queries share a tile, nor on which thread computes which chunk.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
-#include "layout.h"
+#include "pages.h"
 
 namespace tokenworks {
 
 constexpr int kChunkTokens = 256;
 constexpr int kQueryBlock = 192;  // most queries of one call: pages are read as floats once for all of them
-
-// KV pages of one layer, in bf16. One KV head's part of a page: keys [head_dim / 2][16 tokens][2], then values
-// [8][head_dim][2], so that the two places of a pair, dimensions or tokens, lie beside each other. Values of tokens
-// that do not exist yet are 0: their weights are, and 0 times what might lie there need not be.
-struct KeyValues {
-    uint16_t* base;      // of this layer
-    size_t page_stride;  // in elements, all KV heads of one page
-    int head_dim;
-
-    size_t head_stride() const { return size_t(2) * kPageTokens * head_dim; }
-    uint16_t* keys(int page, int head) const {
-        return base + page_stride * size_t(page) + head_stride() * size_t(head);
-    }
-    uint16_t* values(int page, int head) const { return keys(page, head) + size_t(kPageTokens) * head_dim; }
-};
 
 // One query vector to attend with: `head_dim` floats (already scaled) that see tokens first…last.
 struct Query {

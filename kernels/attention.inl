@@ -4,60 +4,7 @@
 // dimensions of a head. The chains of a tile stay in registers while one operand is broadcast from memory, the other
 // loaded once for all of the tile's rows.
 
-// Pages as they are stored. `at` gives sixteen columns of the pair `j`, its even or its odd place.
-struct StoredPages {
-    const KeyValues& kv;
-    int head;
-    const int32_t* table;
-
-    struct Pairs {
-        const uint16_t* first;
-        size_t stride;
-        template <int place>
-        TW_MEMBER Floats at(int j) const {
-            return place == 0 ? load_even(first + size_t(j) * stride) : load_odd(first + size_t(j) * stride);
-        }
-    };
-    TW_MEMBER Pairs keys(int page) const { return {kv.keys(table[page], head), 2 * kPageTokens}; }
-    TW_MEMBER Pairs values(int page, int d) const {
-        return {kv.values(table[page], head) + 2 * d, size_t(2) * kv.head_dim};
-    }
-    // Each page lies somewhere else, where no processor guesses.
-    void fetch(int page) const {
-        const char* at = (const char*)kv.keys(table[page], head);
-        for (size_t line = 0; line < kv.head_stride() * sizeof(uint16_t); line += 64) __builtin_prefetch(at + line);
-    }
-};
-
-// The pages of one chunk as floats in scratch memory, a pair's places in two rows of sixteen columns.
-struct StagedPages {
-    float *all_keys, *all_values;
-    int first, size;
-
-    struct Pairs {
-        const float* first;
-        template <int place>
-        TW_MEMBER Floats at(int j) const { return load(first + size_t(j) * 32 + place * 16); }
-    };
-    size_t offset(int page) const { return size_t(page - first) * kPageTokens * size; }
-    TW_MEMBER Pairs keys(int page) const { return {all_keys + offset(page)}; }
-    TW_MEMBER Pairs values(int page, int d) const { return {all_values + offset(page) + d * kPageTokens}; }
-
-    void fill(const StoredPages& stored, int begin, int end) const {
-        for (int page = begin; page < end; ++page) {
-            if (page + 1 < end) stored.fetch(page + 1);
-            copy(stored.keys(page), all_keys + offset(page), size / 2);
-            for (int d = 0; d < size; d += 16)
-                copy(stored.values(page, d), all_values + offset(page) + d * kPageTokens, kPageTokens / 2);
-        }
-    }
-    TW_MEMBER static void copy(const StoredPages::Pairs& from, float* to, int pairs) {
-        for (int j = 0; j < pairs; ++j, to += 32) {
-            store(to, from.at<0>(j));
-            store(to + 16, from.at<1>(j));
-        }
-    }
-};
+#include "pages.inl"
 
 // One chain of a group: the even or the odd places of `pairs` pairs, for a tile of sums.
 template <int Rows, int Columns, int place, class Pairs>
@@ -211,26 +158,39 @@ TW_INLINE void weighted_values(const float* weights, const Seen& seen, int d, co
     if constexpr (Columns > 1) weighted_values<Rows, Columns / 2>(weights, seen, d, pages, size, parts);
 }
 
+// Scores of codes become those of keys.
+static void scale_scores(int rows, const Seen& seen, const HeadPages& stored, float* scores) {
+    for (int page = seen.begin; page < seen.end; ++page) {
+        const Floats scales = stored.key_scales(page);
+        float* at = scores + (page - seen.first_page) * kPageTokens;
+        for (int r = 0; r < rows; ++r, at += kTileStride) store(at, multiply(load(at), scales));
+    }
+}
+
 template <int Rows, class Pages>
-static void attend_tile(const Query* queries, const float* rows, int chunk, const Pages& pages, int size, float* scores,
-                        float* parts) {
+static void attend_tile(const Query* queries, const float* rows, int chunk, const HeadPages& stored, const Pages& pages,
+                        int size, float* scores, float* parts) {
     const Seen seen = seen_by(queries, Rows, chunk);
+    const bool scaled = stored.scaled();
     score<Rows, columns_beside(Rows)>(rows, seen, seen.begin, pages, size, scores);
+    if (scaled) scale_scores(Rows, seen, stored, scores);
     mask(queries, Rows, seen, scores);
-    weigh(Rows, seen, scores, size, parts,
-          [&](int r, int t, Floats v) { store(scores + r * kTileStride + t, rounded_to_bf16(v)); });
+    weigh(Rows, seen, scores, size, parts, [&](int r, int t, Floats v) {
+        if (scaled) v = multiply(v, stored.value_scales(seen.first_page + t / kPageTokens));
+        store(scores + r * kTileStride + t, rounded_to_bf16(v));
+    });
     weighted_values<Rows, columns_beside(Rows)>(scores, seen, 0, pages, size, parts);
 }
 
 // All queries of a block, in tiles of as many rows as fit, and then smaller ones.
 template <int Rows, class Pages>
-static void attend_rows(const Query* queries, int row, int count, const float* rows, int chunk, const Pages& pages,
-                        int size, float* scores, float* parts) {
+static void attend_rows(const Query* queries, int row, int count, const float* rows, int chunk, const HeadPages& stored,
+                        const Pages& pages, int size, float* scores, float* parts) {
     for (; row + Rows <= count; row += Rows)
-        attend_tile<Rows>(queries + row, rows + row * kTileStride, chunk, pages, size, scores,
+        attend_tile<Rows>(queries + row, rows + row * kTileStride, chunk, stored, pages, size, scores,
                           parts + row * part_floats(size));
     constexpr int fewer = Rows > 8 ? 8 : Rows > 4 ? 4 : Rows - 1;
-    if constexpr (fewer > 0) attend_rows<fewer>(queries, row, count, rows, chunk, pages, size, scores, parts);
+    if constexpr (fewer > 0) attend_rows<fewer>(queries, row, count, rows, chunk, stored, pages, size, scores, parts);
 }
 
 // Adds to a part the part of the tokens after it.
@@ -262,10 +222,10 @@ struct AttentionMemory {
           staged_values(staged_keys + size_t(kChunkTokens) * size) {}
 };
 
-static void attend(const Query* queries, int count, const KeyValues& kv, int kv_head, const int32_t* table, int begin,
-                   int end, float* scratch, float* parts) {
-    const int size = kv.head_dim;
-    const StoredPages stored{kv, kv_head, table};
+template <class Pages>
+static void attend_pages(const Query* queries, int count, const Pages& stored, int begin, int end, float* scratch,
+                         float* parts) {
+    const int size = stored.kv.head_dim;
     const AttentionMemory memory(scratch, size);
     for (int i = 0; i < count; ++i)
         for (int d = 0; d < size; d += 16) {
@@ -279,13 +239,21 @@ static void attend(const Query* queries, int count, const KeyValues& kv, int kv_
             const Seen seen = seen_by(queries, count, chunk);
             const StagedPages staged{memory.staged_keys, memory.staged_values, seen.first_page, size};
             staged.fill(stored, seen.begin, seen.end);
-            attend_rows<kQueryRows>(queries, 0, count, memory.rows, chunk, staged, size, memory.scores, to);
+            attend_rows<kQueryRows>(queries, 0, count, memory.rows, chunk, stored, staged, size, memory.scores, to);
         } else {
-            attend_rows<kQueryRows>(queries, 0, count, memory.rows, chunk, stored, size, memory.scores, to);
+            attend_rows<kQueryRows>(queries, 0, count, memory.rows, chunk, stored, stored, size, memory.scores, to);
         }
         for (int i = 0; i < count && chunk > begin; ++i)
             merge(parts + i * part_floats(size), to + i * part_floats(size), size);
     }
+}
+
+static void attend(const Query* queries, int count, const KeyValues& kv, int kv_head, const int32_t* table, int begin,
+                   int end, float* scratch, float* parts) {
+    if (kv.format == KvFormat::int8)
+        attend_pages(queries, count, CodePages{{kv, kv_head, table}}, begin, end, scratch, parts);
+    else
+        attend_pages(queries, count, StoredPages{{kv, kv_head, table}}, begin, end, scratch, parts);
 }
 
 static void settle(const Query* queries, int count, float* parts, int stretches, int size) {
@@ -295,25 +263,4 @@ static void settle(const Query* queries, int count, float* parts, int stretches,
         const Floats inverse = splat(1.0f / part[size + 1]);
         for (int d = 0; d < size; d += 16) store(queries[i].out + d, multiply(load(part + d), inverse));
     }
-}
-
-static void store_key(const float* key, const KeyValues& kv, int page, int head, int slot) {
-    uint16_t* out = kv.keys(page, head) + 2 * slot;
-    for (int d = 0; d < kv.head_dim; d += 2, out += 2 * kPageTokens) {
-        out[0] = float_to_factor(key[d]);
-        out[1] = float_to_factor(key[d + 1]);
-    }
-}
-
-static void store_value(const float* value, int first, int count, const KeyValues& kv, int page, int head, int slot,
-                        bool clear_after) {
-    uint16_t* out = kv.values(page, head) + 2 * first;
-    const size_t pair_stride = size_t(2) * kv.head_dim;
-    uint16_t* own = out + slot / 2 * pair_stride + slot % 2;
-    for (int d = 0; d < count; ++d) own[2 * d] = float_to_factor(value[d]);
-    if (!clear_after) return;
-    if (slot % 2 == 0)
-        for (int d = 0; d < count; ++d) own[2 * d + 1] = 0;
-    for (int pair = slot / 2 + 1; pair < kPageTokens / 2; ++pair)
-        __builtin_memset(out + pair * pair_stride, 0, size_t(2 * count) * sizeof(uint16_t));
 }

@@ -51,8 +51,8 @@ struct Kernels {
     void (*activate_group)(Activation activation, float* gate, const float* up, int rows, int size, const Activations& out);
     // Rotate the pairs (x[i], x[i + half]); cosine and sine have `half` entries.
     void (*rotate)(float* x, const float* cosine, const float* sine, int half);
-    // One token's key, and `count` dimensions of its value from `first` on, into a page of its sequence. `clear_after`:
-    // the values of the page's later tokens become 0.
+    // One token's key, and `count` dimensions of its value from `first` on (all of them where pages hold int8), into a page
+    // of its sequence. `clear_after`: the values of the page's later tokens become 0.
     void (*store_key)(const float* key, const KeyValues& kv, int page, int head, int slot);
     void (*store_value)(const float* value, int first, int count, const KeyValues& kv, int page, int head, int slot,
                         bool clear_after);

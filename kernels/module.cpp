@@ -227,7 +227,7 @@ NB_MODULE(_kernels, m) {
                 int head_dim, int feed_forward, int vocabulary, float norm_epsilon, const std::string& norm,
                 const std::string& norms, const std::string& activation, bool gated, bool causal, bool interleaved,
                 float query_scale, float embedding_scale, int positions, std::vector<float> frequencies,
-                std::vector<float> window_frequencies, std::vector<int> windows) {
+                std::vector<float> window_frequencies, std::vector<int> windows, const std::string& kv_format) {
                  Shape s;
                  s.layers = layers, s.hidden = hidden, s.heads = heads, s.kv_heads = kv_heads, s.head_dim = head_dim;
                  s.feed_forward = feed_forward, s.vocabulary = vocabulary, s.norm_epsilon = norm_epsilon;
@@ -242,13 +242,14 @@ NB_MODULE(_kernels, m) {
                  s.inverse_frequencies = std::move(frequencies);
                  s.window_frequencies = std::move(window_frequencies);
                  s.windows = std::move(windows);
+                 s.kv_format = named<KvFormat>(kv_format, {{"bf16", KvFormat::bf16}, {"int8", KvFormat::int8}});
                  check_shape(threads, s);
                  new (self) Module(path, threads, std::move(s));
              },
              "path"_a, "threads"_a, nb::kw_only(), "layers"_a, "hidden"_a, "heads"_a, "kv_heads"_a, "head_dim"_a,
              "feed_forward"_a, "vocabulary"_a, "norm_epsilon"_a, "norm"_a, "norms"_a, "activation"_a, "gated"_a,
              "causal"_a, "interleaved"_a, "query_scale"_a, "embedding_scale"_a, "positions"_a, "inverse_frequencies"_a,
-             "window_frequencies"_a, "windows"_a)
+             "window_frequencies"_a, "windows"_a, "kv_format"_a)
         .def("set_embedding", &Module::set_embedding)
         .def("set_matrix", &Module::set_matrix, "layer"_a, "name"_a, "encoding"_a, "raw"_a, "release"_a, "format"_a = "",
              "importance"_a = nb::none())

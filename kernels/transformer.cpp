@@ -68,7 +68,7 @@ Transformer::~Transformer() {
 }
 
 size_t Transformer::page_bytes() const {
-    return size_t(shape_.layers) * shape_.kv_heads * 2 * kPageTokens * shape_.head_dim * sizeof(uint16_t);
+    return size_t(shape_.layers) * shape_.kv_heads * head_page_bytes(shape_.kv_format, shape_.head_dim);
 }
 
 void Transformer::allocate(int pages) {
@@ -76,13 +76,13 @@ void Transformer::allocate(int pages) {
     kv_bytes_ = std::max<size_t>(1, page_bytes() * size_t(pages));
     void* p = mmap(nullptr, kv_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) throw std::bad_alloc();
-    kv_ = static_cast<uint16_t*>(p);
+    kv_ = static_cast<uint8_t*>(p);
     pages_ = pages;
 }
 
 KeyValues Transformer::key_values(int layer) const {
-    const size_t stride = page_bytes() / sizeof(uint16_t) / size_t(shape_.layers);
-    return {kv_ + stride * size_t(pages_) * size_t(layer), stride, shape_.head_dim};
+    const size_t stride = page_bytes() / size_t(shape_.layers);
+    return {kv_ + stride * size_t(pages_) * size_t(layer), stride, shape_.head_dim, shape_.kv_format};
 }
 
 void Transformer::norm(const float* x, const NormWeights& weights, float* y) const {
@@ -201,17 +201,18 @@ void Transformer::project_key(const Run& run, int index, const Activations& in, 
     }
 }
 
-void Transformer::project_value(const Run& run, int index, const Activations& in, Rows rows, int panel, int thread) const {
+void Transformer::project_value(const Run& run, int index, const Activations& in, Rows rows, int piece, int thread) const {
     const Layer& layer = layers_[size_t(index)];
     const KeyValues kv = key_values(index);
-    const int size = shape_.head_dim, head = panel * kPanelRows / size, offset = panel * kPanelRows % size;
+    const int panels = value_panels(), begin = piece * panels, width = panels * kPanelRows, first = begin * kPanelRows;
+    const int size = shape_.head_dim;
     float* block = run.scratch.block[size_t(thread)].data();
-    kernels_.product(layer.value, panel, panel + 1, in.from_row(rows.first), rows.count, block, kPanelRows, false);
+    kernels_.product(layer.value, begin, begin + panels, in.from_row(rows.first), rows.count, block, size_t(width), false);
     for (int i = 0; i < rows.count; ++i) {
-        if (layer.value_bias) kernels_.add_to(block + i * kPanelRows, layer.value_bias + panel * kPanelRows, kPanelRows);
+        float* value = block + i * width;
+        if (layer.value_bias) kernels_.add_to(value, layer.value_bias + first, width);
         const Slot slot = slot_of(run, rows.first + i);
-        kernels_.store_value(block + i * kPanelRows, offset, kPanelRows, kv, slot.page, head, slot.offset,
-                             slot.last_of_new_page);
+        kernels_.store_value(value, first % size, width, kv, slot.page, first / size, slot.offset, slot.last_of_new_page);
     }
 }
 
@@ -256,7 +257,8 @@ void Transformer::layer(const Run& run, int index, int thread) const {
     prepare(in.x, layer.before_attention, run.rows, Forms(layer.query, layer.key, layer.value), in);
     if (run.together) team_.barrier();
     const int keys = shape_.heads, values = keys + shape_.kv_heads;
-    run.share(thread, run.cursors(index, 0), run.rows, values + layer.value.panels(), 1, [&](Rows rows, int task, int) {
+    const int pieces = layer.value.panels() / value_panels();
+    run.share(thread, run.cursors(index, 0), run.rows, values + pieces, 1, [&](Rows rows, int task, int) {
         if (task < keys)
             project_query(run, layer, in.normalised, rows, task);
         else if (task < values)

@@ -27,6 +27,7 @@ struct Shape {
     std::vector<float> inverse_frequencies;  // one per rotated pair; may be fewer than head_dim / 2
     std::vector<float> window_frequencies;   // of layers with a window
     std::vector<int> windows;                // by layer: tokens that a token sees, itself included; 0: all
+    KvFormat kv_format = KvFormat::bf16;
 
     int queries() const { return heads * head_dim; }
     int keys() const { return kv_heads * head_dim; }
@@ -110,13 +111,15 @@ private:
     void finish_head(const Run& run, const Layer& layer, const float* norm, int row, float* x) const;
     void project_query(const Run& run, const Layer& layer, const Activations& in, Rows rows, int head) const;
     void project_key(const Run& run, int layer, const Activations& in, Rows rows, int head, int thread) const;
-    void project_value(const Run& run, int layer, const Activations& in, Rows rows, int panel, int thread) const;
+    void project_value(const Run& run, int layer, const Activations& in, Rows rows, int piece, int thread) const;
     void plan_attention(Run& run) const;
     int attention_tasks(const Run& run, int layer) const;
     void attend(const Run& run, int layer, int task, int thread) const;
     void feed_forward(const Run& run, const Layer& layer, const Activations& in, Rows rows, int pair, int thread) const;
     void add_product(const Run& run, const Matrix& matrix, const Activations& in, int thread, Cursor* cursors) const;
     KeyValues key_values(int layer) const;
+    // Panels of values in one piece of work: a code's scale is that of its whole head.
+    int value_panels() const { return shape_.kv_format == KvFormat::int8 ? shape_.head_dim / kPanelRows : 1; }
     // Whether a branch's result is worked on before it joins the residual.
     bool branches() const;
 
@@ -132,7 +135,7 @@ private:
     NormWeights embedding_norm_, final_norm_;
     Matrix head_;
     std::vector<Layer> layers_;
-    uint16_t* kv_ = nullptr;
+    uint8_t* kv_ = nullptr;
     size_t kv_bytes_ = 0;
     int pages_ = 0;
     std::unique_ptr<Scratch> scratch_;

@@ -75,6 +75,11 @@ Shape wide_heads() {
     return shape;
 }
 
+Shape with_int8_pages(Shape shape) {
+    shape.kv_format = KvFormat::int8;
+    return shape;
+}
+
 // Random weights, the same on every machine: drawn from bits, not by the library's distributions.
 class Weights {
 public:
@@ -204,7 +209,8 @@ int main(int argc, char** argv) {
             paths.push_back(kAllKernels[i]);
     for (const Kernels* path : paths) {
         std::vector<float> results;
-        for (const Shape& shape : {like_llama(), like_gemma(), like_bert(), odd(), wide_heads()}) {
+        for (const Shape& shape : {like_llama(), like_gemma(), like_bert(), odd(), wide_heads(), with_int8_pages(like_gemma()),
+                                   with_int8_pages(like_bert()), with_int8_pages(odd()), with_int8_pages(wide_heads())}) {
             const auto some = results_of(*path, shape, threads);
             if (!sane(some)) {
                 std::printf("FAILED: no sane results on %s\n", path->name);

@@ -55,6 +55,7 @@ class Transformer:
         inverse_frequencies: Sequence[float],
         window_frequencies: Sequence[float],
         windows: Sequence[int],
+        kv_format: str,
     ) -> None: ...
     def set_embedding(self, encoding: str, raw: NDArray[np.uint8]) -> None: ...
     def set_matrix(
