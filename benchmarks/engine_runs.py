@@ -10,6 +10,7 @@ from tokenworks.inference.engine import Engine
 from tokenworks.inference.executors.base import PAGE_TOKENS, Batch, Span
 from tokenworks.inference.executors.native import NativeExecutor
 from tokenworks.inference.messages import Generate, Sampling
+from tokenworks.inference.models.kv_format import KvFormat
 from tokenworks.inference.models.model import load_model
 from tokenworks.inference.models.rounding import NO_ROUNDING, Rounding
 from tokenworks.inference.settings import EngineSettings
@@ -26,13 +27,23 @@ class Ours:
     """One engine on one model file. Figures are tokens per second unless they say otherwise."""
 
     def __init__(
-        self, path: Path, threads: int, isa: str = "auto", rounding: Rounding = NO_ROUNDING
+        self,
+        path: Path,
+        threads: int,
+        isa: str = "auto",
+        rounding: Rounding = NO_ROUNDING,
+        kv_format: KvFormat = "bf16",
     ) -> None:
         settings = EngineSettings(
             model_path=str(path), model_id="bench", threads=threads, max_batch_tokens=PROMPT
         )
         executor = NativeExecutor(
-            load_model(path), isa=isa, threads=threads, context_length=0, rounding=rounding
+            load_model(path),
+            isa=isa,
+            threads=threads,
+            context_length=0,
+            rounding=rounding,
+            kv_format=kv_format,
         )
         self.description = executor.description
         self.weight_bytes = executor.weight_bytes

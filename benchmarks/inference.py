@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import compression
+import kv_cache
 import limits
 import peers
 import quality
@@ -61,6 +62,7 @@ REAL: tuple[Part, ...] = (
     limits.measure,
     measure_naive,
     quality.measure,
+    kv_cache.measure,
     compression.measure,
     measure_start,
 )

@@ -81,6 +81,9 @@ def up(
     weights: Annotated[
         str | None, typer.Option(help="auto: smaller where as good and faster; file: as they are.")
     ] = None,
+    kv_format: Annotated[
+        str | None, typer.Option(help="Keys and values: bf16, or int8 in half the memory.")
+    ] = None,
     config: ConfigFile = None,
 ) -> None:
     """Start the factory here, fetching the model first if it is not there. Ctrl-C ends it."""
@@ -96,6 +99,7 @@ def up(
         "engine.isa": isa,
         "engine.threads": threads,
         "engine.weights": weights,
+        "engine.kv_format": kv_format,
     }
     run(load(flags, config_file=config), debug=_show_tracebacks)
 

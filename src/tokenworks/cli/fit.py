@@ -13,6 +13,7 @@ from tokenworks.fleet.discover.machine import Machine, discover
 from tokenworks.inference.models.catalogue import find
 from tokenworks.inference.models.folder_files import size_of
 from tokenworks.inference.models.footprint import Footprint
+from tokenworks.inference.models.kv_format import KvFormat
 from tokenworks.inference.models.library import Library
 from tokenworks.inference.models.packing import footprint_of
 from tokenworks.inference.models.rounding import Formats
@@ -37,6 +38,7 @@ class Fit(msgspec.Struct, frozen=True, kw_only=True):
     download_bytes: int | None
     packed_bytes: int
     program_bytes: int
+    kv_format: KvFormat
     kv_bytes_per_token: int
     usable_bytes: int | None
     read_rate: float
@@ -52,7 +54,7 @@ def run(config: Config, name: str, *, as_json: bool) -> None:
     model = _model(library, name, formats, wide=wide)
     machine = discover()
     measured = measurements(config, machine)
-    fit = _fit(model, machine, measured)
+    fit = _fit(model, machine, measured, config.engine.kv_format)
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(fit)).decode())
         return
@@ -88,8 +90,9 @@ def _model(library: Library, name: str, formats: Formats, *, wide: bool) -> _Mod
     return _Model(library.id(name), True, size_of(path), None, footprint)
 
 
-def _fit(model: _Model, machine: Machine, measured: Measurements) -> Fit:
-    limits, kernels, footprint = measured.limits, measured.kernels, model.footprint
+def _fit(model: _Model, machine: Machine, measured: Measurements, kv_format: KvFormat) -> Fit:
+    limits, kernels = measured.limits, measured.kernels
+    footprint = msgspec.structs.replace(model.footprint, kv_format=kv_format)
     usable = machine.memory.usable
     seconds = weights_seconds(footprint, kernels) if kernels else None
     weight_rate = footprint.packed_bytes / seconds if seconds else None
@@ -100,6 +103,7 @@ def _fit(model: _Model, machine: Machine, measured: Measurements) -> Fit:
         download_bytes=model.download_bytes,
         packed_bytes=footprint.packed_bytes,
         program_bytes=PROGRAM_BYTES,
+        kv_format=kv_format,
         kv_bytes_per_token=footprint.kv_bytes_per_token,
         usable_bytes=usable,
         read_rate=limits.read_all_threads,
@@ -114,7 +118,7 @@ def _show(fit: Fit, measured: Measurements) -> None:
     fetch = "" if fit.download_bytes is None else f", {size(fit.download_bytes)} to download"
     facts.add_row("on disk", f"{size(fit.file_bytes)}{'' if fit.pulled else ' once pulled'}{fetch}")
     facts.add_row("weights", f"{size(fit.packed_bytes)} in memory, as our kernels pack them")
-    facts.add_row("KV", f"{size(fit.kv_bytes_per_token)} a token of context")
+    facts.add_row("KV", f"{size(fit.kv_bytes_per_token)} a token of context, in {fit.kv_format}")
     facts.add_row("program", f"about {size(fit.program_bytes)} beside")
     facts.add_row("memory", f"{size(fit.usable_bytes)} can be taken here now")
     facts.add_row("speed", _speed(fit, measured))

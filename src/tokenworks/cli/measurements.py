@@ -41,7 +41,8 @@ def measurements(config: Config, machine: Machine, *, again: bool = False) -> Me
 def fingerprint(config: Config, machine: Machine) -> str:
     """A name for this machine with these settings: what it measures is another's nowhere else."""
     processors = msgspec.json.encode(machine.processors)
-    said = (processors, machine.memory.total, config.engine.isa, config.engine.threads)
+    engine = config.engine
+    said = (processors, machine.memory.total, engine.isa, engine.threads, engine.kv_format)
     return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
 
 
@@ -85,5 +86,6 @@ def _calibrate(config: Config, machine: Machine) -> Calibration | None:
     return calibrate(
         isa=choose_path(config.engine.isa),
         threads=config.engine.threads or machine.processors.usable_cores,
+        kv_format=config.engine.kv_format,
         cache_bytes=last_level_bytes(machine),
     )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from tokenworks.inference.engine import Engine
@@ -21,6 +22,7 @@ from tokenworks.inference.messages import Generate, Sampling
 from tokenworks.inference.models.config import ModelConfig, expected_tensors
 from tokenworks.inference.models.footprint import Footprint
 from tokenworks.inference.models.gguf_writer import EncodedTensor, write_gguf
+from tokenworks.inference.models.kv_format import KvFormat
 from tokenworks.inference.models.model import load_model
 from tokenworks.inference.models.packing import footprint_of
 from tokenworks.inference.models.quantisation import quantise
@@ -54,7 +56,12 @@ Timer = Callable[[], float]
 
 
 def calibrate(
-    *, isa: str, threads: int, cache_bytes: int, timer: Timer = time.perf_counter
+    *,
+    isa: str,
+    threads: int,
+    cache_bytes: int,
+    kv_format: KvFormat = "bf16",
+    timer: Timer = time.perf_counter,
 ) -> Calibration:
     """Measure for about a second. `cache_bytes` is the last level of caches: the wide model gets
     twice that in weights, within 60 to 240 MB.
@@ -66,7 +73,7 @@ def calibrate(
         narrow, _ = _open(path, NARROW, isa, threads)
         step = _engine_step(narrow, timer)
         narrow_forward = _forward(narrow, 0, timer)
-        flat, flat_size = _open(path, FLAT, isa, threads)
+        flat, flat_size = _open(path, FLAT, isa, threads, kv_format=kv_format)
         flat.allocate(_PROMPT // PAGE_TOKENS)
         prefill = _seconds(lambda: flat.forward(_batch(0, _PREFILL)), 2, timer)
         flat.forward(_batch(_PREFILL, _PREFILL))
@@ -116,11 +123,14 @@ def _open(
     isa: str,
     threads: int,
     type: TensorType = TensorType.Q4_1,
+    kv_format: KvFormat = "bf16",
 ) -> tuple[Executor, Footprint]:
     write_gguf(path, config_metadata(config), _tensors(config, type))
     model = load_model(path)
-    executor = NativeExecutor(model, isa=isa, threads=threads, context_length=0)
-    return executor, footprint_of(path)
+    executor = NativeExecutor(
+        model, isa=isa, threads=threads, context_length=0, kv_format=kv_format
+    )
+    return executor, msgspec.structs.replace(footprint_of(path), kv_format=kv_format)
 
 
 def _tensors(config: ModelConfig, type: TensorType) -> Iterator[EncodedTensor]:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from tokenworks.errors import ConfigError
+from tokenworks.inference.models.kv_format import KvFormat
 from tokenworks.inference.models.rounding import NO_ROUNDING, Rounding
 
 ExecutorName = Literal["auto", "native", "reference"]
@@ -29,6 +30,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     max_batch_tokens: Positive = 256  # rows of one forward
     queue_limit: Count = 256  # requests that may wait beyond those computed
     context_length: Count = 0  # most tokens of prompt and answer; 0 takes the model's
+    kv_format: KvFormat = "bf16"  # of keys and values; int8 takes half the memory
     kv_memory_mb: Positive = 1024  # upper limit of the KV store, in MiB
 
     def __post_init__(self) -> None:

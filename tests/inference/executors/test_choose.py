@@ -10,7 +10,9 @@ import pytest
 from tokenworks.errors import ConfigError
 from tokenworks.inference.executors.choose import open_executor
 from tokenworks.inference.executors.reference import ReferenceExecutor
+from tokenworks.inference.models.architectures.bert import BERT
 from tokenworks.inference.models.model import Model, load_model
+from tokenworks.inference.models.random_model import tiny_config, write_random_model
 from tokenworks.inference.settings import EngineSettings
 
 NATIVE = "tokenworks.inference.executors.native"
@@ -53,6 +55,24 @@ def test_auto_falls_back_to_the_reference_and_says_so(
 def test_native_that_cannot_be_loaded_is_an_error(model: Model) -> None:
     with pytest.raises(ConfigError, match="native executor cannot be used"):
         open_executor(model, settings(executor="native"))
+
+
+@pytest.mark.parametrize("executor", ["native", "reference"])
+def test_the_format_of_keys_and_values_is_taken_and_named(model: Model, executor: str) -> None:
+    plain = open_executor(model, settings(executor=executor))
+    coded = open_executor(model, settings(executor=executor, kv_format="int8"))
+
+    assert "int8 KV" in coded.description
+    assert "KV" not in plain.description
+    assert (coded.page_bytes < plain.page_bytes) == (executor == "native")
+
+
+def test_an_encoder_keeps_nothing_that_int8_would_make_smaller(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    write_random_model(path, tiny_config(BERT))
+    encoder = load_model(path)
+
+    assert "KV" not in open_executor(encoder, settings(kv_format="int8")).description
 
 
 def test_a_shorter_context_is_kept(model: Model) -> None:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from tokenworks.inference.executors.native import NativeExecutor, choose_path, s
 from tokenworks.inference.executors.reference import ReferenceExecutor
 from tokenworks.inference.models.config import ModelConfig, expected_tensors
 from tokenworks.inference.models.gguf_writer import EncodedTensor, write_gguf
+from tokenworks.inference.models.kv_format import KvFormat
 from tokenworks.inference.models.model import Model, load_model
 from tokenworks.inference.models.packing import WIDE_PATHS, footprint_of, packed_bytes
 from tokenworks.inference.models.quantisation import ENCODED, quantise
@@ -41,6 +43,7 @@ SMALL = ModelConfig(
     rope_dim=16,
     rope_interleaved=True,
 )
+KV_FORMATS: tuple[KvFormat, ...] = get_args(KvFormat)
 SHAPES = {
     "grouped heads": SMALL,
     "one kv head, wide heads": replace(
@@ -102,9 +105,20 @@ def random_tokens(count: int, seed: int = 0) -> NDArray[np.int32]:
 
 
 def native(
-    model: Model, isa: str = "auto", threads: int = 2, rounding: Rounding = NO_ROUNDING
+    model: Model,
+    isa: str = "auto",
+    threads: int = 2,
+    rounding: Rounding = NO_ROUNDING,
+    kv_format: KvFormat = "bf16",
 ) -> NativeExecutor:
-    executor = NativeExecutor(model, isa=isa, threads=threads, context_length=0, rounding=rounding)
+    executor = NativeExecutor(
+        model,
+        isa=isa,
+        threads=threads,
+        context_length=0,
+        rounding=rounding,
+        kv_format=kv_format,
+    )
     executor.allocate(64)
     return executor
 
@@ -115,9 +129,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return write_random_model(path, SMALL, TensorType.Q4_1)
 
 
-@pytest.fixture(scope="module")
-def executor(model: Model) -> NativeExecutor:
-    return native(model)
+@pytest.fixture(scope="module", params=KV_FORMATS)
+def executor(model: Model, request: pytest.FixtureRequest) -> NativeExecutor:
+    return native(model, kv_format=request.param)
 
 
 @pytest.mark.parametrize("isa", supported_paths())
@@ -220,10 +234,35 @@ def test_rows_that_are_no_whole_groups_run_in_bf16_close_to_the_oracle(tmp_path:
 
 
 @pytest.mark.parametrize("isa", supported_paths())
+@pytest.mark.parametrize("shape", SHAPES)
+def test_logits_with_int8_pages_match_the_oracles(tmp_path: Path, shape: str, isa: str) -> None:
+    """Weights run as they are, so that little else than the pages tells one from the other."""
+    config = replace(SHAPES[shape], hidden=72, feed_forward=100)
+    model = write_random_model(tmp_path / "model.gguf", config, TensorType.F32)
+    tokens = random_tokens(45)
+    oracle, coded_oracle = ReferenceExecutor(model), ReferenceExecutor(model, kv_format="int8")
+    for one in (oracle, coded_oracle):
+        one.allocate(64)
+    expected, coded = (run(one, tokens, [45]) for one in (oracle, coded_oracle))
+
+    actual = run(native(model, isa, kv_format="int8"), tokens, [45])
+
+    def error(of: NDArray[np.float32], against: NDArray[np.float32]) -> float:
+        return float(np.sqrt(np.mean((of - against) ** 2) / np.mean(against**2)))
+
+    assert 0 < error(actual, coded) < 0.015
+    assert 0 < error(actual, expected) < 0.03
+    assert error(coded, expected) > 0.001
+
+
+@pytest.mark.parametrize("isa", supported_paths())
+@pytest.mark.parametrize("kv_format", KV_FORMATS)
 @settings(max_examples=20, deadline=None)
 @given(chunks=st.lists(st.integers(1, 40), min_size=1, max_size=8))
-def test_any_chunking_gives_the_same_bits(model: Model, isa: str, chunks: list[int]) -> None:
-    executor = native(model, isa)
+def test_any_chunking_gives_the_same_bits(
+    model: Model, kv_format: KvFormat, isa: str, chunks: list[int]
+) -> None:
+    executor = native(model, isa, kv_format=kv_format)
     tokens = random_tokens(sum(chunks))
     whole = run(executor, tokens, [len(tokens)])
 
@@ -269,9 +308,13 @@ def test_company_in_the_batch_changes_no_bit(executor: NativeExecutor, data: st.
     assert np.array_equal(mixed, np.stack(alone))
 
 
-def test_the_number_of_threads_changes_no_bit(model: Model) -> None:
+@pytest.mark.parametrize("kv_format", KV_FORMATS)
+def test_the_number_of_threads_changes_no_bit(model: Model, kv_format: KvFormat) -> None:
     tokens = random_tokens(50)
-    one, *more = (run(native(model, threads=n), tokens, [20, 1, 29]) for n in (1, 2, 3, 5))
+    one, *more = (
+        run(native(model, threads=n, kv_format=kv_format), tokens, [20, 1, 29])
+        for n in (1, 2, 3, 5)
+    )
 
     assert all(np.array_equal(one, other) for other in more)
 

@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,6 +36,23 @@ def test_packed_bytes_are_those_that_the_kernels_take(
 
     assert found.packed_bytes == executor.weight_bytes
     assert found.kv_bytes(1) == found.kv_bytes(PAGE_TOKENS) == executor.page_bytes
+
+
+@pytest.mark.parametrize("head_dim", [16, 48, 64, 272])
+def test_pages_of_int8_take_what_the_kernels_take_and_about_half_of_bf16(
+    tmp_path: Path, head_dim: int
+) -> None:
+    path = tmp_path / "m.gguf"
+    write_random_model(path, replace(TINY_CONFIG, head_dim=head_dim, rope_dim=16))
+    executor = NativeExecutor(
+        load_model(path), isa="portable", threads=1, context_length=0, kv_format="int8"
+    )
+
+    wide = footprint_of(path)
+    found = msgspec.structs.replace(wide, kv_format="int8")
+
+    assert found.kv_bytes(1) == found.kv_bytes(PAGE_TOKENS) == executor.page_bytes
+    assert found.kv_bytes(1) / wide.kv_bytes(1) == pytest.approx(0.5 + 1 / head_dim)
 
 
 def test_rows_that_are_no_whole_groups_are_stored_as_bf16(tmp_path: Path) -> None:

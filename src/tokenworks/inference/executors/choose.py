@@ -6,6 +6,7 @@ from tokenworks.errors import ConfigError, UnsupportedByKernels
 from tokenworks.fleet.discover.processors import usable_cores
 from tokenworks.inference.executors.base import ModelExecutor
 from tokenworks.inference.executors.reference import ReferenceExecutor
+from tokenworks.inference.models.kv_format import KvFormat
 from tokenworks.inference.models.model import Model
 from tokenworks.inference.settings import EngineSettings
 
@@ -20,7 +21,7 @@ def open_executor(model: Model, settings: EngineSettings) -> ModelExecutor:
     """
     context_length = _context_length(model, settings)
     if settings.executor == "reference":
-        return ReferenceExecutor(model, context_length=context_length)
+        return _open_reference(model, settings, context_length)
     try:
         return _open_native(model, settings, context_length)
     except (ImportError, UnsupportedByKernels) as error:
@@ -30,7 +31,13 @@ def open_executor(model: Model, settings: EngineSettings) -> ModelExecutor:
                 hint="set executor to 'auto' or 'reference'; see: tokenworks doctor",
             ) from error
         logger.warning("no native kernels (%s): falling back to the slow reference", error)
-        return ReferenceExecutor(model, context_length=context_length)
+        return _open_reference(model, settings, context_length)
+
+
+def _open_reference(model: Model, settings: EngineSettings, context_length: int) -> ModelExecutor:
+    return ReferenceExecutor(
+        model, context_length=context_length, kv_format=_kv_format(model, settings)
+    )
 
 
 def _open_native(model: Model, settings: EngineSettings, context_length: int) -> ModelExecutor:
@@ -43,7 +50,13 @@ def _open_native(model: Model, settings: EngineSettings, context_length: int) ->
         threads=settings.threads or usable_cores(),
         context_length=context_length,
         rounding=settings.rounding,
+        kv_format=_kv_format(model, settings),
     )
+
+
+def _kv_format(model: Model, settings: EngineSettings) -> KvFormat:
+    """An encoder keeps nothing from one forward to the next: it would gain nothing."""
+    return "bf16" if model.config.is_encoder else settings.kv_format
 
 
 def _context_length(model: Model, settings: EngineSettings) -> int:

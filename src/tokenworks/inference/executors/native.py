@@ -4,7 +4,7 @@ Weights keep the precision of the file: 4-bit groups stay 4-bit, 8-bit stay 8-bi
 8-bit groups (or bf16 where a row is not a whole number of groups); other formats become one of
 these (`models/panel_format.py`). A `Rounding` makes some of them smaller. What was packed of a file
 leaves memory at once. Activations are int8 in groups of 32, or with AMX of two digits where weights
-have 4 bits; keys and values bf16.
+have 4 bits; keys and values bf16, or int8 with a scale for each token and head.
 """
 
 from functools import partial
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tokenworks.errors import ConfigError, UnsupportedByKernels
 from tokenworks.inference import _kernels
 from tokenworks.inference.executors.base import Batch
+from tokenworks.inference.models.kv_format import KvFormat
 from tokenworks.inference.models.model import Model
 from tokenworks.inference.models.panel_format import bits_of
 from tokenworks.inference.models.rounding import NO_ROUNDING, MatrixClass, Rounding, matrix_class
@@ -51,6 +52,7 @@ class NativeExecutor:
         threads: int,
         context_length: int,
         rounding: Rounding = NO_ROUNDING,
+        kv_format: KvFormat = "bf16",
     ) -> None:
         config = model.config
         if config.head_dim % 16:
@@ -62,7 +64,8 @@ class NativeExecutor:
         self._context_length = min(context_length or config.context_length, config.context_length)
         self._vocabulary = config.vocabulary
         self._hidden = config.hidden
-        self._transformer = _open(model, self._path, threads)
+        self._kv_format = kv_format
+        self._transformer = _open(model, self._path, threads, kv_format)
         self._rounding = rounding
         _load(model, self._transformer, rounding)
         self._logits = np.empty((0, self._transformer.logit_stride), np.float32)
@@ -72,7 +75,8 @@ class NativeExecutor:
         plural = "s" if self._threads > 1 else ""
         formats = self._rounding.formats
         rounded = [f"{name} in {bits_of(formats[name])} bits" for name in sorted(formats)]
-        return ", ".join([f"native {self._path}", f"{self._threads} thread{plural}", *rounded])
+        kv = [f"{self._kv_format} KV"] if self._kv_format != "bf16" else []
+        return ", ".join([f"native {self._path}", f"{self._threads} thread{plural}", *rounded, *kv])
 
     @property
     def vocabulary_size(self) -> int:
@@ -138,7 +142,7 @@ class NativeExecutor:
         )
 
 
-def _open(model: Model, path: str, threads: int) -> _kernels.Transformer:
+def _open(model: Model, path: str, threads: int, kv_format: KvFormat) -> _kernels.Transformer:
     config, block = model.config, model.config.block
     windowed = model.rope_frequencies(windowed=True) if config.window_rope_theta else np.zeros(0)
     try:
@@ -165,6 +169,7 @@ def _open(model: Model, path: str, threads: int) -> _kernels.Transformer:
             inverse_frequencies=model.rope_frequencies().astype(np.float32).tolist(),
             window_frequencies=windowed.astype(np.float32).tolist(),
             windows=list(config.windows),
+            kv_format=kv_format,
         )
     except RuntimeError as error:  # all else that could be wrong was checked with the model
         raise ConfigError(

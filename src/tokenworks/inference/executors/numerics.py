@@ -49,6 +49,18 @@ def softmax(scores: Array) -> Array:
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True), np.float32)
 
 
+def through_codes(vectors: Array) -> Array:
+    """Keys or values, over the last axis, as they are read again where the kernels keep int8 codes
+    with a bf16 scale (kernels/pages.h)."""
+    largest = np.abs(vectors).max(-1, keepdims=True)
+    # To bf16 upwards, so that no code is beyond 127.
+    bits = (largest / np.float32(127)).view(np.uint32) + np.uint32(0xFFFF)
+    scales = np.where(largest < 2.0**-50, 0, bits & np.uint32(0xFFFF0000)).astype(np.uint32)
+    scale = scales.view(np.float32)
+    inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
+    return np.asarray(np.rint(vectors * inverse) * scale, np.float32)
+
+
 def _sigmoid_weighted(x: Array, argument: Array) -> Array:
     with np.errstate(over="ignore"):  # exp(-x) may reach infinity; the quotient is 0 then
         return np.asarray(x / (1.0 + np.exp(-argument)), np.float32)

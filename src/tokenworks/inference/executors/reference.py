@@ -19,7 +19,9 @@ from tokenworks.inference.executors.numerics import (
     rms_norm,
     rotate,
     softmax,
+    through_codes,
 )
+from tokenworks.inference.models.kv_format import KvFormat
 from tokenworks.inference.models.model import Model
 
 
@@ -48,8 +50,9 @@ class ReferenceExecutor:
     """Float32 throughout; the file's tensors are dequantised once, at the start, unless `weights`
     answers for them.
 
-    With `one_layer_kv` it keeps the keys and values of the layer at hand alone: enough where every
-    span starts at 0.
+    Keys and values take float32 in any format; with `kv_format` int8 they are rounded as the
+    kernels round them. With `one_layer_kv` it keeps those of the layer at hand alone: enough where
+    every span starts at 0.
     """
 
     def __init__(
@@ -59,10 +62,13 @@ class ReferenceExecutor:
         context_length: int = 0,
         weights: Weights | None = None,
         one_layer_kv: bool = False,
+        kv_format: KvFormat = "bf16",
     ) -> None:
         self._config = config = model.config
         self._context_length = context_length or config.context_length
         self._weights = weights or LoadedWeights(model)
+        self._kv_format: KvFormat = kv_format
+        self._kept = through_codes if kv_format == "int8" else np.asarray
         self._kv_layers = 1 if one_layer_kv else config.layers
         self._frequencies = [
             model.rope_frequencies(windowed=config.window(layer) > 0)
@@ -73,7 +79,8 @@ class ReferenceExecutor:
 
     @property
     def description(self) -> str:
-        return "reference (numpy, float32)"
+        kv = ", int8 KV" if self._kv_format == "int8" else ""
+        return f"reference (numpy, float32{kv})"
 
     @property
     def vocabulary_size(self) -> int:
@@ -162,8 +169,9 @@ class ReferenceExecutor:
                 rotate(queries[number], angles, interleaved=config.rope_interleaved)
                 rotate(keys[number], angles, interleaved=config.rope_interleaved)
             written = slice(tile.first, tile.end)
-            self._keys[kept, tile.pages[tile.page], written] = keys[number, written]
-            self._values[kept, tile.pages[tile.page], written] = values[number, written]
+            page = tile.pages[tile.page]
+            self._keys[kept, page, written] = self._kept(keys[number, written])
+            self._values[kept, page, written] = self._kept(values[number, written])
         mixed = [self._attend_tile(layer, tile, queries[i]) for i, tile in enumerate(tiles)]
         return self._times(np.stack(mixed), f"{block}attn_output")
 

@@ -2,8 +2,9 @@
 
 import msgspec
 
+from tokenworks.inference.models.kv_format import KvFormat, vector_bytes
+
 _PAGE_TOKENS = 16
-_KV_BYTES = 2  # bf16, as kernels/layout.h has it
 
 
 class Footprint(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,11 +19,13 @@ class Footprint(msgspec.Struct, frozen=True, kw_only=True):
     head_dim: int
     vocabulary: int
     context_length: int
+    kv_format: KvFormat = "bf16"
 
     @property
     def kv_bytes_per_token(self) -> int:
         """Bytes of keys and values of one token, all layers."""
-        return 2 * self.layers * self.kv_heads * self.head_dim * _KV_BYTES
+        vectors = 2 * self.layers * self.kv_heads
+        return vectors * vector_bytes(self.kv_format, self.head_dim)
 
     def kv_bytes(self, tokens: int) -> int:
         """Bytes that this many tokens of one request take, in whole pages."""
