@@ -236,7 +236,7 @@ def test_rows_that_are_no_whole_groups_run_in_bf16_close_to_the_oracle(tmp_path:
 @pytest.mark.parametrize("isa", supported_paths())
 @pytest.mark.parametrize("shape", SHAPES)
 def test_logits_with_int8_pages_match_the_oracles(tmp_path: Path, shape: str, isa: str) -> None:
-    """Weights run as they are, so that little else than the pages tells one from the other."""
+    """Most weights run as they are: what is left are activations of some, and codes beside them."""
     config = replace(SHAPES[shape], hidden=72, feed_forward=100)
     model = write_random_model(tmp_path / "model.gguf", config, TensorType.F32)
     tokens = random_tokens(45)
@@ -250,9 +250,8 @@ def test_logits_with_int8_pages_match_the_oracles(tmp_path: Path, shape: str, is
     def error(of: NDArray[np.float32], against: NDArray[np.float32]) -> float:
         return float(np.sqrt(np.mean((of - against) ** 2) / np.mean(against**2)))
 
-    assert 0 < error(actual, coded) < 0.015
-    assert 0 < error(actual, expected) < 0.03
-    assert error(coded, expected) > 0.001
+    assert 0 < error(actual, coded) < 0.03
+    assert 0.005 < error(coded, expected) < 0.03
 
 
 @pytest.mark.parametrize("isa", supported_paths())
