@@ -6,33 +6,34 @@
 
 #include "pages.inl"
 
-// One chain of a group: the even or the odd places of `pairs` pairs, for a tile of sums.
-template <int Rows, int Columns, int place, class Pairs>
-TW_INLINE void add_up(const float* rows, const Pairs* columns, int begin, int pairs, Floats (&sums)[Rows][Columns]) {
+// One chain of a group, the even or the odd places: its steps from `begin` on, for a tile of sums.
+template <int Rows, int Columns, int place, class Factors, class Pairs>
+TW_INLINE void add_up(const float* rows, const Pairs* columns, int begin, int steps, Floats (&sums)[Rows][Columns]) {
 #pragma GCC unroll 12
     for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
         for (int c = 0; c < Columns; ++c) sums[r][c] = splat(0.0f);
-    for (int j = begin; j < begin + pairs; ++j) {
+    for (int j = begin; j < begin + steps; ++j) {
         Floats of_columns[Columns];
 #pragma GCC unroll 8
         for (int c = 0; c < Columns; ++c) of_columns[c] = columns[c].template at<place>(j);
 #pragma GCC unroll 12
         for (int r = 0; r < Rows; ++r) {
-            const Floats x = splat(rows[r * kTileStride + 2 * j + place]);
+            const float* factor = rows + r * kTileStride + 2 * j + place;
 #pragma GCC unroll 8
-            for (int c = 0; c < Columns; ++c) sums[r][c] = fused(x, of_columns[c], sums[r][c]);
+            for (int c = 0; c < Columns; ++c) sums[r][c] = Factors::add_product(factor, of_columns[c], sums[r][c]);
         }
     }
 }
 
 // Adds one group to a tile of sums in memory, or begins them with it.
-template <int Rows, int Columns, class Pairs>
+template <int Rows, int Columns, class Factors, class Pairs>
 TW_INLINE void add_group(const float* rows, const Pairs* columns, int begin, int pairs, bool first, float* sums,
                          size_t row_stride, int column_stride) {
+    constexpr int step = Factors::kPlaces;
     Floats even[Rows][Columns], odd[Rows][Columns];
-    add_up<Rows, Columns, 0>(rows, columns, begin, pairs, even);
-    add_up<Rows, Columns, 1>(rows, columns, begin, pairs, odd);
+    add_up<Rows, Columns, 0, Factors>(rows, columns, begin / step, pairs / step, even);
+    add_up<Rows, Columns, 1, Factors>(rows, columns, begin / step, pairs / step, odd);
 #pragma GCC unroll 12
     for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
@@ -80,8 +81,9 @@ TW_INLINE void score(const float* rows, const Seen& seen, int page, const Pages&
         float* to = scores + (page - seen.first_page) * kPageTokens;
         for (int d = 0; d < size; d += kDotGroup) {
             const int slab = d / kChunkTokens, dimensions = size - d < kDotGroup ? size - d : kDotGroup;
-            add_group<Rows, Columns>(rows + size_t(slab) * (kQueryBlock * kTileStride - kChunkTokens), keys, d / 2,
-                                     dimensions / 2, d == 0, to, kTileStride, kPageTokens);
+            constexpr int width = kChunkTokens / Pages::Factors::kPlaces;
+            add_group<Rows, Columns, typename Pages::Factors>(rows + size_t(slab) * (kQueryBlock * kTileStride - width), keys,
+                                                              d / 2, dimensions / 2, d == 0, to, kTileStride, kPageTokens);
         }
     }
     if constexpr (Columns > 1) score<Rows, Columns / 2>(rows, seen, page, pages, size, scores);
@@ -152,8 +154,9 @@ TW_INLINE void weighted_values(const float* weights, const Seen& seen, int d, co
             decltype(pages.values(0, 0)) values[Columns];
 #pragma GCC unroll 8
             for (int c = 0; c < Columns; ++c) values[c] = pages.values(page, d + 16 * c);
-            add_group<Rows, Columns>(weights + (page - seen.first_page) * kPageTokens, values, 0, kPageTokens / 2,
-                                     page == seen.begin, parts + d, part_floats(size), 16);
+            const float* factors = weights + (page - seen.first_page) * kPageTokens / Pages::Factors::kPlaces;
+            add_group<Rows, Columns, typename Pages::Factors>(factors, values, 0, kPageTokens / 2, page == seen.begin, parts + d,
+                                                              part_floats(size), 16);
         }
     if constexpr (Columns > 1) weighted_values<Rows, Columns / 2>(weights, seen, d, pages, size, parts);
 }
@@ -177,7 +180,7 @@ static void attend_tile(const Query* queries, const float* rows, int chunk, cons
     mask(queries, Rows, seen, scores);
     weigh(Rows, seen, scores, size, parts, [&](int r, int t, Floats v) {
         if (scaled) v = multiply(v, stored.value_scales(seen.first_page + t / kPageTokens));
-        store(scores + r * kTileStride + t, rounded_to_bf16(v));
+        Pages::Factors::put(scores + r * kTileStride, t, rounded_to_bf16(v));  // no further on than the scores read so far
     });
     weighted_values<Rows, columns_beside(Rows)>(scores, seen, 0, pages, size, parts);
 }
@@ -222,22 +225,34 @@ struct AttentionMemory {
           staged_values(staged_keys + size_t(kChunkTokens) * size) {}
 };
 
-template <class Pages>
+// Queries as rows of factors.
+template <class Factors>
+static void put_rows(const Query* queries, int count, int size, float* rows) {
+    for (int i = 0; i < count; ++i)
+        for (int d = 0; d < size; d += 16) {
+            float sixteen[16];
+            for (int j = 0; j < 16; ++j) sixteen[j] = bf16_to_float(float_to_factor(queries[i].query[d + j] * kLog2E));
+            float* slab = rows + size_t(d / kChunkTokens) * kQueryBlock * kTileStride;
+            Factors::put(slab + i * kTileStride, d % kChunkTokens, load(sixteen));
+        }
+}
+
+// Many queries are multiplied with staged pages, by `Factors`.
+template <class Factors, class Pages>
 static void attend_pages(const Query* queries, int count, const Pages& stored, int begin, int end, float* scratch,
                          float* parts) {
     const int size = stored.kv.head_dim;
     const AttentionMemory memory(scratch, size);
-    for (int i = 0; i < count; ++i)
-        for (int d = 0; d < size; d += 16) {
-            float* slab = memory.rows + size_t(d / kChunkTokens) * kQueryBlock * kTileStride;
-            float* to = slab + i * kTileStride + d % kChunkTokens;
-            for (int j = 0; j < 16; ++j) to[j] = bf16_to_float(float_to_factor(queries[i].query[d + j] * kLog2E));
-        }
+    const bool many = count > kQueryRows;
+    if (many)
+        put_rows<Factors>(queries, count, size, memory.rows);
+    else
+        put_rows<typename Pages::Factors>(queries, count, size, memory.rows);
     for (int chunk = begin; chunk < end; ++chunk) {
         float* to = chunk == begin ? parts : memory.chunk_parts;
-        if (count > kQueryRows) {
+        if (many) {
             const Seen seen = seen_by(queries, count, chunk);
-            const StagedPages staged{memory.staged_keys, memory.staged_values, seen.first_page, size};
+            const StagedPages<Factors> staged{memory.staged_keys, memory.staged_values, seen.first_page, size};
             staged.fill(stored, seen.begin, seen.end);
             attend_rows<kQueryRows>(queries, 0, count, memory.rows, chunk, stored, staged, size, memory.scores, to);
         } else {
@@ -248,12 +263,18 @@ static void attend_pages(const Query* queries, int count, const Pages& stored, i
     }
 }
 
+template <class Factors>
+static void attend_by(const Query* queries, int count, const KeyValues& kv, int kv_head, const int32_t* table, int begin,
+                      int end, float* scratch, float* parts) {
+    if (kv.format == KvFormat::int8)
+        attend_pages<Factors>(queries, count, CodePages{{kv, kv_head, table}}, begin, end, scratch, parts);
+    else
+        attend_pages<Factors>(queries, count, StoredPages{{kv, kv_head, table}}, begin, end, scratch, parts);
+}
+
 static void attend(const Query* queries, int count, const KeyValues& kv, int kv_head, const int32_t* table, int begin,
                    int end, float* scratch, float* parts) {
-    if (kv.format == KvFormat::int8)
-        attend_pages(queries, count, CodePages{{kv, kv_head, table}}, begin, end, scratch, parts);
-    else
-        attend_pages(queries, count, StoredPages{{kv, kv_head, table}}, begin, end, scratch, parts);
+    attend_by<FloatFactors>(queries, count, kv, kv_head, table, begin, end, scratch, parts);
 }
 
 static void settle(const Query* queries, int count, float* parts, int stretches, int size) {

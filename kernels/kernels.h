@@ -69,6 +69,7 @@ extern const Kernels kPortableKernels;
 #if defined(__x86_64__)
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512VnniKernels;
+extern const Kernels kAvx512Bf16Kernels;
 extern const Kernels kAmxKernels;
 #elif defined(__aarch64__)
 extern const Kernels kNeonI8mmKernels;

@@ -16,8 +16,24 @@ struct HeadPages {
     }
 };
 
+// What rows and columns are while they are multiplied: floats, a place at a time. Every factor is a bf16's value.
+struct FloatFactors {
+    static constexpr int kPlaces = 1;  // of a chain, that one step takes
+    TW_MEMBER static Floats add_product(const float* factor, Floats column, Floats sum) {
+        return fused(splat(*factor), column, sum);
+    }
+    // A row's sixteen factors from `place` on.
+    TW_MEMBER static void put(float* row, int place, Floats sixteen) { store(row + place, sixteen); }
+    // Step `j` of a chain, for sixteen columns.
+    template <int place, class Pairs>
+    TW_MEMBER static Floats column(const Pairs& from, int j) {
+        return from.template at<place>(j);
+    }
+};
+
 // Pages of bf16. `at` gives sixteen columns of the pair `j`, its even or its odd place.
 struct StoredPages : HeadPages {
+    using Factors = FloatFactors;
     struct Pairs {
         const uint16_t* first;
         size_t stride;
@@ -34,6 +50,7 @@ struct StoredPages : HeadPages {
 
 // Pages of int8, a pair's places in two rows of codes.
 struct CodePages : HeadPages {
+    using Factors = FloatFactors;
     struct Pairs {
         const int8_t* first;
         size_t stride;
@@ -46,8 +63,10 @@ struct CodePages : HeadPages {
     }
 };
 
-// The pages of one chunk as floats in scratch memory, a pair's places in two rows of sixteen columns.
+// The pages of one chunk in scratch memory, both chains' steps in two rows of sixteen columns.
+template <class Kind>
 struct StagedPages {
+    using Factors = Kind;
     float *all_keys, *all_values;
     int first, size;
 
@@ -56,9 +75,11 @@ struct StagedPages {
         template <int place>
         TW_MEMBER Floats at(int j) const { return load(first + size_t(j) * 32 + place * 16); }
     };
-    size_t offset(int page) const { return size_t(page - first) * kPageTokens * size; }
+    size_t offset(int page) const { return size_t(page - first) * kPageTokens * size / Factors::kPlaces; }
     TW_MEMBER Pairs keys(int page) const { return {all_keys + offset(page)}; }
-    TW_MEMBER Pairs values(int page, int d) const { return {all_values + offset(page) + d * kPageTokens}; }
+    TW_MEMBER Pairs values(int page, int d) const {
+        return {all_values + offset(page) + d * kPageTokens / Factors::kPlaces};
+    }
 
     template <class Pages>
     void fill(const Pages& stored, int begin, int end) const {
@@ -66,14 +87,14 @@ struct StagedPages {
             if (page + 1 < end) stored.fetch(page + 1);
             copy(stored.keys(page), all_keys + offset(page), size / 2);
             for (int d = 0; d < size; d += 16)
-                copy(stored.values(page, d), all_values + offset(page) + d * kPageTokens, kPageTokens / 2);
+                copy(stored.values(page, d), all_values + offset(page) + d * kPageTokens / Factors::kPlaces, kPageTokens / 2);
         }
     }
     template <class StoredPairs>
     TW_MEMBER static void copy(const StoredPairs& from, float* to, int pairs) {
-        for (int j = 0; j < pairs; ++j, to += 32) {
-            store(to, from.template at<0>(j));
-            store(to + 16, from.template at<1>(j));
+        for (int j = 0; j < pairs; j += Factors::kPlaces, to += 32) {
+            store(to, Factors::template column<0>(from, j));
+            store(to + 16, Factors::template column<1>(from, j));
         }
     }
 };

@@ -9,9 +9,6 @@ namespace tokenworks::avx512vnni {
 #include "kernels.inl"
 #include "product.inl"
 #include "attention.inl"
-#ifndef TW_EMULATE_AVX512  // nothing emulates tiles
-#include "attention_amx.inl"
-#endif
 #include "decode.inl"
 #include "panels.inl"
 static bool supported() {
@@ -19,6 +16,10 @@ static bool supported() {
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vnni");
 }
+#ifndef TW_EMULATE_AVX512  // nothing emulates tiles, nor products of bf16
+#include "attention_amx.inl"
+#include "attention_bf16.inl"
+#endif
 }  // namespace tokenworks::avx512vnni
 
 namespace tokenworks {
@@ -27,6 +28,11 @@ const Kernels kAvx512VnniKernels = {
     avx512vnni::quantise, nullptr, nullptr, avx512vnni::activate, avx512vnni::activate_group, avx512vnni::rotate, avx512vnni::store_key, avx512vnni::store_value, avx512vnni::attend, avx512vnni::settle};
 
 #ifndef TW_EMULATE_AVX512
+// All but attention of many rows as above.
+const Kernels kAvx512Bf16Kernels = {
+    "avx512bf16",           avx512vnni::has_pair_products, avx512vnni::pack_panel, avx512vnni::product,       avx512vnni::rms_norm, avx512vnni::layer_norm, avx512vnni::add_to,
+    avx512vnni::quantise, nullptr, nullptr, avx512vnni::activate, avx512vnni::activate_group, avx512vnni::rotate, avx512vnni::store_key, avx512vnni::store_value, avx512vnni::attend_by_pairs, avx512vnni::settle};
+
 // All but products and attention of many rows as above.
 const Kernels kAmxKernels = {
     "amx",                  amx::supported,       avx512vnni::pack_panel, amx::product,           avx512vnni::rms_norm, avx512vnni::layer_norm, avx512vnni::add_to,

@@ -18,8 +18,8 @@ const Kernels kPortableKernels = {
 
 const Kernels* const kAllKernels[] = {
 #if defined(__x86_64__)
-#ifndef TW_EMULATED  // nothing emulates tiles
-    &kAmxKernels,
+#ifndef TW_EMULATED  // nothing emulates tiles, nor products of bf16
+    &kAmxKernels, &kAvx512Bf16Kernels,
 #endif
     &kAvx512VnniKernels, &kAvx2Kernels,
 #elif defined(__aarch64__)

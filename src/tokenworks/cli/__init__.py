@@ -75,7 +75,7 @@ def up(
     api_key_file: KeyFile = None,
     executor: Annotated[str | None, typer.Option(help="auto, native or reference.")] = None,
     isa: Annotated[
-        str | None, typer.Option(help="auto, amx, avx512vnni, avx2, neon-i8mm, neon or portable.")
+        str | None, typer.Option(help="auto, amx, avx512bf16, avx512vnni, avx2, neon-i8mm, neon or portable.")
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads; 0 takes one a core.")] = None,
     weights: Annotated[
