@@ -10,7 +10,7 @@
 namespace tokenworks::avx512vnni {
 
 constexpr int kRowTile = 8;
-constexpr int kSums = 24, kQueryRows = 12;  // attention: sums that registers hold, rows of its widest tile
+constexpr int kSums = 12, kQueryRows = 12;  // attention: sums that registers hold, rows of its widest tile
 
 using Floats = __m512;
 using Ints = __m512i;
