@@ -1,6 +1,10 @@
 """How near to the machine's limits a forward is, and what the engine adds to it."""
 
-from harness import wait_until_idle
+from dataclasses import dataclass
+from statistics import median
+
+from engine_runs import Ours
+from harness import summary, wait_until_idle
 from parts import Findings, Setup
 from rich.table import Table
 
@@ -13,37 +17,52 @@ CONTEXT = 100
 """Tokens before the one whose step is timed, about."""
 
 
+@dataclass(frozen=True)
+class Round:
+    """What one moment allows and what it took then: bytes a second, and seconds."""
+
+    memory: float
+    cached: float
+    step: float
+    step_forward: float
+    one_row: float
+    four_rows: float
+
+    @property
+    def fastest(self) -> float:
+        return max(self.memory, self.cached)
+
+
 def measure(setup: Setup, found: Findings) -> None:
+    """Limits and what is divided by them in turn: a machine's clock and its neighbours drift."""
     ours, suffix = setup.ours, setup.suffix
+    rounds = [one_round(ours) for _ in range(setup.rounds)]
     wait_until_idle()
-    memory, cached = read_rates(ours.weight_bytes)
-    fastest = max(memory.read_all_threads, cached.read_all_threads)
-    read = ours.read_bytes(CONTEXT)
-    step, forward = ours.decode_step_s()
     forwards = {rows: ours.forward_s(rows) for rows in ROWS}
+    read = ours.read_bytes(CONTEXT)
+    fractions = [read / r.fastest / r.step for r in rounds]
+    verify = [r.four_rows / r.one_row for r in rounds]
     found.keys |= {
-        f"decode_roofline_fraction{suffix}": round(read / fastest / step, 3),
-        f"verify4_cost{suffix}": round(forwards[4] / forwards[1], 3),
+        f"decode_roofline_fraction{suffix}": round(median(fractions), 3),
+        f"verify4_cost{suffix}": round(median(verify), 3),
     }
     if not suffix:
+        overhead = median((r.step - r.step_forward) / r.step for r in rounds)
         found.keys |= {
-            "python_overhead_fraction": round((step - forward) / step, 4),
-            "read_gb_per_s": round(fastest / 1e9, 1),
+            "python_overhead_fraction": round(overhead, 4),
+            "read_gb_per_s": round(median(r.fastest for r in rounds) / 1e9, 1),
         }
     found.details[f"limits{suffix}"] = {
         "read_gb_per_s": {
-            "beyond the caches": memory.read_all_threads / 1e9,
-            "as many bytes as the weights": cached.read_all_threads / 1e9,
-            "last level of caches, MB": memory.cache_bytes / 1e6,
+            "beyond the caches": summary([r.memory / 1e9 for r in rounds]),
+            "as many bytes as the weights": summary([r.cached / 1e9 for r in rounds]),
         },
-        "roofline_fraction": {
-            "beyond the caches": read / memory.read_all_threads / step,
-            "as many bytes as the weights": read / cached.read_all_threads / step,
-        },
+        "roofline_fraction": summary(fractions),
+        "verify4_cost": summary(verify),
         "read_bytes_per_token": read,
         "weight_bytes": ours.weight_bytes,
-        "decode_step_s": step,
-        "decode_forward_s": forward,
+        "decode_step_s": summary([r.step for r in rounds]),
+        "decode_forward_s": summary([r.step_forward for r in rounds]),
         "forward_s": {str(rows): seconds for rows, seconds in forwards.items()},
     }
     table = Table(f"rows of a forward, {setup.path.stem}", "ms", "against one row", "rows/s")
@@ -53,6 +72,14 @@ def measure(setup: Setup, found: Findings) -> None:
     found.tables.append(table)
 
 
+def one_round(ours: Ours) -> Round:
+    wait_until_idle()
+    memory, cached = read_rates(ours.weight_bytes)
+    step, forward = ours.decode_step_s()
+    rates = memory.read_all_threads, cached.read_all_threads
+    return Round(*rates, step, forward, ours.forward_s(1), ours.forward_s(4))
+
+
 def read_rates(weight_bytes: int) -> tuple[Limits, Limits]:
     """Of a buffer beyond the caches, and of one as large as the weights: where they fit a cache,
     reading memory is no limit, and the honest one is the faster of the two."""
@@ -60,6 +87,8 @@ def read_rates(weight_bytes: int) -> tuple[Limits, Limits]:
     threads = machine.processors.usable_cores
     cache = last_level_bytes(machine)
     usable = machine.memory.usable
-    memory = measure_limits(threads=threads, cache_bytes=cache, memory_bytes=usable)
-    same = measure_limits(threads=threads, cache_bytes=cache, memory_bytes=4 * weight_bytes)
+    memory = measure_limits(threads=threads, cache_bytes=cache, memory_bytes=usable, seconds=0.5)
+    same = measure_limits(
+        threads=threads, cache_bytes=cache, memory_bytes=4 * weight_bytes, seconds=0.5
+    )
     return memory, same
