@@ -13,11 +13,13 @@ import llamacpp
 from tokenworks.inference.executors.base import PAGE_TOKENS
 from tokenworks.inference.executors.native import NativeExecutor
 from tokenworks.inference.executors.reference import ReferenceExecutor
+from tokenworks.inference.models.kv_format import KvFormat
 from tokenworks.inference.models.model import load_model
 from tokenworks.inference.quality import Comparison, window_logits
 from tokenworks.inference.text.open import open_codec
 
 WINDOW, WINDOWS = 512, 5
+OURS: dict[str, KvFormat] = {"ours": "bf16", "ours, int8 KV": "int8"}
 
 
 def measure(setup: Setup, found: Findings) -> None:
@@ -29,6 +31,7 @@ def measure(setup: Setup, found: Findings) -> None:
     mine, theirs = quality["ours"]["kl"], quality[name_of(chosen)]["kl"]
     found.keys |= {
         "kl_vs_f32": round(mine, 5),
+        "kl_vs_f32_kv_int8": round(quality["ours, int8 KV"]["kl"], 5),
         "kl_vs_f32_llamacpp": round(theirs, 5),
         "kl_vs_f32_llamacpp_same_file": round(quality[name_of(shipped)]["kl"], 5),
         "kl_ratio_vs_llamacpp": round(mine / theirs, 3),
@@ -50,25 +53,30 @@ def name_of(file: Path) -> str:
 def divergences(setup: Setup, files: tuple[Path, ...]) -> dict[str, dict[str, float]]:
     model = load_model(setup.path)
     oracle = ReferenceExecutor(model)
-    native = NativeExecutor(
-        model,
-        isa="auto",
-        threads=setup.threads,
-        context_length=0,
-        rounding=setup.plan.rounding,
-    )
-    for executor in (oracle, native):
+    ours = {
+        name: NativeExecutor(
+            model,
+            isa="auto",
+            threads=setup.threads,
+            context_length=0,
+            rounding=setup.plan.rounding,
+            kv_format=kv_format,
+        )
+        for name, kv_format in OURS.items()
+    }
+    for executor in (oracle, *ours.values()):
         executor.allocate(WINDOW // PAGE_TOKENS)
     # 8 characters a token are more than any English text has.
     passage = setup.text.read_text(encoding="utf-8")[: WINDOW * WINDOWS * 8]
     tokens = open_codec(setup.path).encode(passage)[: WINDOW * WINDOWS]
     peers = {name_of(file): llamacpp.Peer(file, setup.threads) for file in files}
-    compared = {name: Comparison() for name in ("ours", *peers)}
+    compared = {name: Comparison() for name in (*ours, *peers)}
     with tempfile.TemporaryDirectory() as scratch:
         for at in range(0, len(tokens), WINDOW):
             window = tokens[at : at + WINDOW]
             base = window_logits(oracle, window)
-            compared["ours"].add(base, window_logits(native, window))
+            for name, executor in ours.items():
+                compared[name].add(base, window_logits(executor, window))
             for name, peer in peers.items():
                 compared[name].add(base, peer.logits(window, Path(scratch)))
             note(f"quality: {min(at + WINDOW, len(tokens))} of {len(tokens)} tokens")

@@ -1,4 +1,4 @@
-// How weights, activations and KV pages lie in memory. Shared by every instruction-set path.
+// How weights and activations lie in memory. Shared by every instruction-set path.
 //
 // A *panel* is 16 output rows of a matrix. Inside a panel the inputs come in *groups* of 32, so that one
 // load feeds the same 4 inputs of all rows while 4 activation bytes are broadcast:

@@ -62,6 +62,7 @@ def test_wrong_usage_ends_with_code_2(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (("up", "--isa", "avx1"), "engine.isa cannot be 'avx1' (flag --isa)"),
+        (("up", "--kv-format", "int9"), "engine.kv_format cannot be 'int9' (flag --kv-format)"),
         (("up", "--host", "0.0.0.0"), "hint: give --api-key-file"),
         (("up", "--model", "no-such-model"), "no model 'no-such-model'"),
         (("up", "--api-key-file", "absent"), "absent"),

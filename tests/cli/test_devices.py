@@ -63,6 +63,22 @@ def test_fit_reads_a_file_and_is_shown_as_a_table(tiny_model: Path, home: Path) 
     assert "tokens/s" in shown.stdout
 
 
+def test_fit_counts_keys_and_values_in_the_format_they_are_kept_in(
+    tiny_model: Path, home: Path
+) -> None:
+    plain = tokenworks("models", "fit", str(tiny_model), "--json", home=home)
+    (home / "tokenworks.toml").write_text('[engine]\nkv_format = "int8"\n')
+
+    coded = tokenworks("models", "fit", str(tiny_model), "--json", home=home)
+
+    assert "measuring this machine" in coded.stderr  # which reads them at another rate
+    one, other = json.loads(plain.stdout), json.loads(coded.stdout)
+    assert (one["kv_format"], other["kv_format"]) == ("bf16", "int8")
+    assert other["kv_bytes_per_token"] < 0.6 * one["kv_bytes_per_token"]
+    for long, short in zip(one["contexts"], other["contexts"], strict=True):
+        assert short["needed_bytes"] - long["needed_bytes"] == short["kv_bytes"] - long["kv_bytes"]
+
+
 def test_fit_tells_of_a_model_of_the_hub_that_is_not_here(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
