@@ -81,6 +81,12 @@ def up(
     weights: Annotated[
         str | None, typer.Option(help="auto: smaller where as good and faster; file: as they are.")
     ] = None,
+    context_length: Annotated[
+        int | None, typer.Option(help="Most tokens of a request; 0 takes the model's.")
+    ] = None,
+    kv_memory_mb: Annotated[
+        int | None, typer.Option(help="Most memory for keys and values, in MiB.")
+    ] = None,
     config: ConfigFile = None,
 ) -> None:
     """Start the factory here, fetching the model first if it is not there. Ctrl-C ends it."""
@@ -96,6 +102,8 @@ def up(
         "engine.isa": isa,
         "engine.threads": threads,
         "engine.weights": weights,
+        "engine.context_length": context_length,
+        "engine.kv_memory_mb": kv_memory_mb,
     }
     run(load(flags, config_file=config), debug=_show_tracebacks)
 
