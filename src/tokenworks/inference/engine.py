@@ -83,6 +83,11 @@ class Engine:
         return self._limits.context_length
 
     @property
+    def model_length(self) -> int:
+        """Most tokens of one request if only the KV memory were large enough."""
+        return self._executor.context_length
+
+    @property
     def busy(self) -> bool:
         """Whether `step` has something to do."""
         return bool(self._sequences) or self._load() != self._reported

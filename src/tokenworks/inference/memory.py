@@ -11,6 +11,7 @@ import msgspec
 from tokenworks.errors import ConfigError
 from tokenworks.inference.batcher import MOST_SCORED_ROWS
 from tokenworks.inference.executors.base import PAGE_TOKENS
+from tokenworks.inference.executors.choose import context_length_of
 from tokenworks.inference.models.config import ModelConfig
 from tokenworks.inference.models.packing import footprint
 from tokenworks.inference.models.rounding import Formats
@@ -74,7 +75,7 @@ def native_need(
     """With the native kernels, on one of WIDE_PATHS if `wide`; matrices rounded to `formats`.
 
     Rows of the embedding are read from the file: its pages are the system's to take back.
-    Raises ConfigError if the KV memory holds not even two pages.
+    Raises ConfigError for a context or a KV memory that cannot be.
     """
     of = footprint(tensors, config, formats, wide=wide)
     rows = settings.max_batch_tokens
@@ -92,7 +93,7 @@ def reference_need(
 ) -> MemoryNeed:
     """With the numpy executor: weights, keys and values are float32, rows come in whole pages.
 
-    Raises ConfigError if the KV memory holds not even two pages.
+    Raises ConfigError for a context or a KV memory that cannot be.
     """
     weights = _FLOAT * sum(math.prod(info.shape) for info in tensors.values())
     keys, queries = config.kv_heads * config.head_dim, config.heads * config.head_dim
@@ -100,7 +101,7 @@ def reference_need(
     rows = PAGE_TOKENS * (settings.max_sequences + pages_for(settings.max_batch_tokens))
     row = 4 * config.hidden + 2 * queries + 2 * keys + 3 * config.feed_forward
     seen = 4 * keys + 4 * PAGE_TOKENS * config.heads  # of each token before, gathered and scored
-    context_length = settings.context_length or config.context_length
+    context_length = context_length_of(config, settings)
     buffers = _FLOAT * (rows * row + context_length * seen) + _logits(config, settings)
     return _need(config, settings, weights, page_bytes, buffers)
 
@@ -119,7 +120,7 @@ def full_context_megabytes(need: MemoryNeed) -> int:
 def _need(
     config: ModelConfig, settings: EngineSettings, weights: int, page_bytes: int, buffers: int
 ) -> MemoryNeed:
-    context_length = settings.context_length or config.context_length
+    context_length = context_length_of(config, settings)
     pages = page_count(page_bytes, context_length, settings)
     tokens = pages * PAGE_TOKENS
     return MemoryNeed(

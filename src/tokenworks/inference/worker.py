@@ -158,6 +158,7 @@ def describe(engine: Engine, settings: EngineSettings, executor: str) -> Ready:
         model=settings.model_id,
         executor=executor,
         context_length=engine.context_length,
+        model_length=engine.model_length,
         pages_total=engine.pages_total,
         max_sequences=settings.max_sequences,
     )

@@ -56,7 +56,8 @@ class NativeExecutor:
         config = model.config
         if config.head_dim % KERNEL_LANES:
             raise UnsupportedByKernels(
-                f"Heads of {config.head_dim} dimensions are not a multiple of {KERNEL_LANES}, as kernels need"
+                f"Heads of {config.head_dim} dimensions are not a multiple of {KERNEL_LANES}, "
+                "as kernels need"
             )
         self._path = choose_path(isa)
         self._threads = threads
