@@ -66,7 +66,7 @@ def statement_of(need: MemoryNeed, memory: Memory) -> str:
     context, and what would change that."""
     usable = memory.usable
     here = "" if usable is None else f" of the {size(usable)} that can be taken here"
-    said = f"memory: up to {size(need.total)}{here}: {parts_of(need)}"
+    said = f"up to {size(need.total)}{here}: {parts_of(need)}"
     if need.kv_tokens < need.context_length:
         said += (
             f"\nno request can have more than {need.kv_tokens:,} tokens; for the model's "

@@ -37,7 +37,7 @@ def run(config: Config, *, debug: bool) -> None:
     engine = msgspec.structs.replace(
         config.engine, model_path=str(path), model_id=model, rounding=rounding
     )
-    aside.print(statement_of(need_of(config, path), read_memory()), style="dim")
+    aside.print(f"memory: {statement_of(need_of(config, path), read_memory())}", style="dim")
     aside.print(f"loading {model}", style="dim")
     backend = EngineBackend(engine, metrics=metrics)
 
