@@ -18,7 +18,8 @@ given = $(if $(filter command,$(origin $(1))),--$(2) '$($(1))')
 UP_FLAGS = $(call given,HOST,host) $(call given,PORT,port) $(call given,MODEL,model) \
 	$(call given,ISA,isa) $(call given,THREADS,threads) $(call given,EXECUTOR,executor) \
 	$(call given,WEIGHTS,weights) $(call given,KV_FORMAT,kv-format) $(call given,CONFIG,config) \
-	$(call given,API_KEY_FILE,api-key-file)
+	$(call given,API_KEY_FILE,api-key-file) $(call given,CONTEXT_LENGTH,context-length) \
+	$(call given,KV_MEMORY_MB,kv-memory-mb)
 
 .PHONY: help up test check fix wheel bench peers soak system-deps clean
 

@@ -45,7 +45,8 @@ def expected(folder: Path) -> np.ndarray:
     return np.stack(vectors)
 
 
-# Random weights pass rounding errors on multiplied, and the tokenizer's trainer breaks ties differently each time.
+# Random weights pass rounding errors on multiplied, and which ids a text has is left to chance: the
+# tokenizer's trainer breaks ties differently each time.
 @pytest.mark.parametrize(("executor", "least"), [("native", 0.99), ("reference", 1 - 1e-6)])
 def test_vectors_are_those_of_transformers(
     encoder: Path, tmp_path: Path, executor: str, least: float

@@ -270,6 +270,27 @@ def test_too_long_a_request_is_refused_with_the_numbers(tiny_model: Path) -> Non
     run(main())
 
 
+def test_a_refusal_says_whether_the_model_or_the_kv_memory_is_what_limits(tmp_path: Path) -> None:
+    vocabulary = tiny_vocabulary()
+    tokens = vocabulary["tokenizer.ggml.tokens"]
+    assert isinstance(tokens, list)
+    config = replace(TINY_CONFIG, vocabulary=len(tokens), context_length=4096)  # 2 MiB of KV
+    write_random_model(tmp_path / "m.gguf", config, metadata=vocabulary)
+
+    async def main() -> None:
+        async with backend_of(tmp_path / "m.gguf", kv_memory_mb=1) as backend:
+            with pytest.raises(ContextLengthError) as by_memory:
+                await answer(backend, completion(prompt="\t" * 3000))
+            with pytest.raises(ContextLengthError) as by_model:
+                await answer(backend, completion(prompt="\t" * 6000))
+
+        assert "the model takes 4096" in str(by_memory.value)
+        assert "--kv-memory-mb" in str(by_memory.value)
+        assert "--kv-memory-mb" not in str(by_model.value)
+
+    run(main())
+
+
 def test_options_of_the_chat_template_reach_it(tmp_path: Path) -> None:
     vocabulary = tiny_vocabulary(chat_template="Hi{% if thinking %}, and why?{% endif %}")
     tokens = vocabulary["tokenizer.ggml.tokens"]

@@ -32,7 +32,9 @@ TO_WORKER: list[ToWorker] = [
     ),
 ]
 FROM_WORKER: list[FromWorker] = [
-    Ready(model="m", executor="e", context_length=9, pages_total=3, max_sequences=2),
+    Ready(
+        model="m", executor="e", context_length=9, model_length=9, pages_total=3, max_sequences=2
+    ),
     Step(
         tokens=[
             Token(request_id="a", token=1, cached_tokens=0),

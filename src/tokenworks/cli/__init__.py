@@ -75,7 +75,8 @@ def up(
     api_key_file: KeyFile = None,
     executor: Annotated[str | None, typer.Option(help="auto, native or reference.")] = None,
     isa: Annotated[
-        str | None, typer.Option(help="auto, amx, avx512bf16, avx512vnni, avx2, neon-i8mm, neon or portable.")
+        str | None,
+        typer.Option(help="auto, amx, avx512bf16, avx512vnni, avx2, neon-i8mm, neon or portable."),
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads; 0 takes one a core.")] = None,
     weights: Annotated[
@@ -83,6 +84,12 @@ def up(
     ] = None,
     kv_format: Annotated[
         str | None, typer.Option(help="Keys and values: bf16, or int8 in half the memory.")
+    ] = None,
+    context_length: Annotated[
+        int | None, typer.Option(help="Most tokens of a request; 0 takes the model's.")
+    ] = None,
+    kv_memory_mb: Annotated[
+        int | None, typer.Option(help="Most memory for keys and values, in MiB.")
     ] = None,
     config: ConfigFile = None,
 ) -> None:
@@ -100,6 +107,8 @@ def up(
         "engine.threads": threads,
         "engine.weights": weights,
         "engine.kv_format": kv_format,
+        "engine.context_length": context_length,
+        "engine.kv_memory_mb": kv_memory_mb,
     }
     run(load(flags, config_file=config), debug=_show_tracebacks)
 

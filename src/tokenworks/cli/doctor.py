@@ -12,16 +12,17 @@ from typing import Literal
 import msgspec
 
 from tokenworks.cli.console import aside, data, printable
+from tokenworks.cli.devices import size
 from tokenworks.cli.masking import mask
 from tokenworks.config import Config, load, network_variables
 from tokenworks.errors import ConfigError, ModelNotFound, TokenworksError
+from tokenworks.fleet.discover.memory import read_memory
 from tokenworks.fleet.discover.processors import read_processors
 from tokenworks.server.run import bind
 from tokenworks.server.settings import read_api_key
 
 _MARKS = {"ok": "[green]ok[/]      ", "note": "[yellow]note[/]    ", "problem": "[red]problem[/] "}
 _ROOM_BYTES = 300 * 2**20  # the default model, as a wheel and extracted, and a little more
-_MEMORY_BYTES = 2 * 2**30
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -117,11 +118,20 @@ def executor(config: Config) -> Check:
 
 
 def memory(config: Config) -> Check:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    detail = f"{total / 2**30:.1f} GiB, of which up to {config.engine.kv_memory_mb} MiB for KV"
-    if total < _MEMORY_BYTES:
-        return Check("memory", "note", detail, "lower engine.kv_memory_mb if the engine is killed")
-    return Check("memory", "ok", detail)
+    """Whether the model, if it is here, and the KV store can be taken now."""
+    from tokenworks.cli.memory import check_memory, need_of, statement_of
+    from tokenworks.inference.models.library import Library
+
+    found = read_memory()
+    try:
+        need = need_of(config, Library(config.home).path(config.model))
+        check_memory(config, need, found)
+    except ConfigError as error:
+        return Check("memory", "problem", error.message, error.hint)
+    except TokenworksError:  # said by the model's own check
+        detail = f"{size(found.usable)} can be taken here now"
+        return Check("memory", "ok", detail)
+    return Check("memory", "ok", statement_of(need, found))
 
 
 def state_folder(config: Config) -> Check:

@@ -57,7 +57,7 @@ def remembered_formats(config: Config, name: str) -> Formats:
 
 def runs_wide(config: Config) -> bool:
     """Whether weights are held here as WIDE_PATHS hold them."""
-    isa = _path(config)
+    isa = kernel_path(config)
     return isa is not None and isa in WIDE_PATHS
 
 
@@ -95,7 +95,7 @@ def _place(config: Config, name: str, *, whatever_is_set: bool = False) -> tuple
     engine = config.engine
     if engine.executor == "reference" or (engine.weights == "file" and not whatever_is_set):
         return None
-    if (isa := _path(config)) is None:  # the numpy executor computes as the file says
+    if (isa := kernel_path(config)) is None:  # the numpy executor computes as the file says
         return None
     processors = read_processors()
     caches = [(cache.level, cache.kind, cache.bytes) for cache in processors.caches]
@@ -108,7 +108,7 @@ def _place(config: Config, name: str, *, whatever_is_set: bool = False) -> tuple
     return config.home.plans / file, isa
 
 
-def _path(config: Config) -> str | None:
+def kernel_path(config: Config) -> str | None:
     """The instruction-set path that the settings choose; None without the native kernels."""
     try:
         from tokenworks.inference.executors.native import choose_path

@@ -9,10 +9,12 @@ from pathlib import Path
 import msgspec
 
 from tokenworks.cli.console import aside, data
+from tokenworks.cli.memory import check_memory, need_of, statement_of
 from tokenworks.cli.models import ensure
 from tokenworks.cli.plan import rounding_for
 from tokenworks.config import Config, service_manager
 from tokenworks.errors import ConfigError
+from tokenworks.fleet.discover.memory import read_memory
 from tokenworks.fleet.service_manager import READY, notify
 from tokenworks.gateway.engine import EngineBackend
 from tokenworks.inference.models.model import load_model
@@ -28,12 +30,14 @@ def run(config: Config, *, debug: bool) -> None:
     read_api_key(config.server)  # said before a long download, not after it
     model, path = ensure(config)
     check_model(path)
+    check_memory(config, need_of(config, path), read_memory())
     metrics = Metrics()
     # Chosen once, here: an engine that is started again goes on with the very same weights.
     rounding = rounding_for(config, path)
     engine = msgspec.structs.replace(
         config.engine, model_path=str(path), model_id=model, rounding=rounding
     )
+    aside.print(f"memory: {statement_of(need_of(config, path), read_memory())}", style="dim")
     aside.print(f"loading {model}", style="dim")
     backend = EngineBackend(engine, metrics=metrics)
 

@@ -2,7 +2,6 @@
 
 from tokenworks.errors import ContextLengthError, RequestError
 from tokenworks.gateway.backend import Completion
-from tokenworks.inference.executors.base import PAGE_TOKENS
 from tokenworks.inference.messages import Ready, Sampling
 from tokenworks.inference.text.codec import TextCodec
 
@@ -22,21 +21,18 @@ def checked(tokens: list[int], codec: TextCodec) -> list[int]:
     return tokens
 
 
-def longest(ready: Ready) -> int:
-    """Most tokens that one request may have, prompt and answer together."""
-    return min(ready.context_length, ready.pages_total * PAGE_TOKENS)
-
-
-def room(request: Completion, prompt_tokens: int, longest: int) -> int:
+def room(request: Completion, prompt_tokens: int, ready: Ready) -> int:
     """How many tokens the answer may have, at least one: an engine gives no fewer.
 
     Raises ContextLengthError, with the numbers.
     """
+    longest = ready.context_length
     left = longest - prompt_tokens
     if left < 1:
         raise ContextLengthError(
             f"The prompt has {prompt_tokens} tokens; prompt and answer together may have {longest}",
-            hint="shorten the prompt, or begin a new conversation",
+            hint="shorten the prompt, or begin a new conversation"
+            + _more_memory(ready, prompt_tokens + 1),
             param="prompt" if request.messages is None else "messages",
         )
     if request.max_tokens is None:
@@ -45,10 +41,21 @@ def room(request: Completion, prompt_tokens: int, longest: int) -> int:
         raise ContextLengthError(
             f"max_tokens is {request.max_tokens} and the prompt has {prompt_tokens} tokens; "
             f"together they may have {longest}",
-            hint=f"with this prompt, max_tokens can be at most {left}",
+            hint=f"with this prompt, max_tokens can be at most {left}"
+            + _more_memory(ready, prompt_tokens + request.max_tokens),
             param="max_tokens",
         )
     return max(1, request.max_tokens)
+
+
+def _more_memory(ready: Ready, wanted: int) -> str:
+    """What whoever runs the engine can do for a request that the model would take; else nothing."""
+    if wanted > ready.model_length:
+        return ""
+    return (
+        f"; the model takes {ready.model_length}, but the engine's KV memory is smaller: "
+        "tokenworks up says which --kv-memory-mb holds them"
+    )
 
 
 def sampling_of(request: Completion, codec: TextCodec, max_tokens: int) -> Sampling:

@@ -20,7 +20,7 @@ from tokenworks.errors import (
 )
 from tokenworks.fleet.processes import Backoff
 from tokenworks.gateway.backend import BackendStatus, Chunk, Completion
-from tokenworks.gateway.checks import checked, longest, room, sampling_of
+from tokenworks.gateway.checks import checked, room, sampling_of
 from tokenworks.gateway.choices import Choices
 from tokenworks.gateway.supervisor import Supervisor
 from tokenworks.inference.client import EngineClient
@@ -98,7 +98,7 @@ class EngineBackend:
             ready, load = supervisor.ready, supervisor.client.load
             details |= {
                 "executor": ready.executor,
-                "context_length": longest(ready),
+                "context_length": ready.context_length,
                 "max_sequences": ready.max_sequences,
                 "running": load.running,
                 "waiting": load.waiting,
@@ -117,7 +117,7 @@ class EngineBackend:
         if codec is None:
             raise EngineError(f"The engine of {self._settings.model_id!r} is being started")
         prompt = await self._tokens(codec, request)
-        sampling = sampling_of(request, codec, room(request, len(prompt), longest(ready)))
+        sampling = sampling_of(request, codec, room(request, len(prompt), ready))
         identity = f"{request.request_id}/{next(self._ids)}"
         choices = Choices(codec, request, prompt, sampling, identity)
         losses = _Losses(identity)

@@ -9,10 +9,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenworks.errors import ConfigError, EngineError
+from tokenworks.errors import EngineError
 from tokenworks.inference.admission import Limits, queue_full, refusal
 from tokenworks.inference.batcher import Batcher, Chunk, Sequence
 from tokenworks.inference.executors.base import PAGE_TOKENS, Batch, Executor, Span
+from tokenworks.inference.memory import page_count
 from tokenworks.inference.messages import (
     Failed,
     FinishReason,
@@ -32,8 +33,6 @@ from tokenworks.telemetry.clock import Clock
 
 _MEMORY_S = 10.0
 """The throughput that counts for `retry_after_s` is that of about this many seconds."""
-
-_FEWEST_PAGES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class Engine:
     """
 
     def __init__(self, executor: Executor, settings: EngineSettings, clock: Clock) -> None:
-        self.pages_total = page_count(executor, settings)
+        self.pages_total = page_count(executor.page_bytes, executor.context_length, settings)
         executor.allocate(self.pages_total)
         self._executor = executor
         self._clock = clock
@@ -82,6 +81,11 @@ class Engine:
     def context_length(self) -> int:
         """Most tokens of one request, prompt and answer: by the model, or by the KV memory."""
         return self._limits.context_length
+
+    @property
+    def model_length(self) -> int:
+        """Most tokens of one request if only the KV memory were large enough."""
+        return self._executor.context_length
 
     @property
     def busy(self) -> bool:
@@ -197,22 +201,6 @@ class Engine:
     def _load(self) -> Load:
         batcher = self._batcher
         return Load(len(batcher.running), len(batcher.waiting), batcher.pool.used)
-
-
-def page_count(executor: Executor, settings: EngineSettings) -> int:
-    """The pages that the KV memory holds, and no more than all sequences together can need.
-
-    Raises ConfigError if that is too few to serve anything.
-    """
-    affordable = settings.kv_memory_mb * 2**20 // executor.page_bytes
-    if affordable < _FEWEST_PAGES:
-        needed = -(-_FEWEST_PAGES * executor.page_bytes // 2**20)
-        raise ConfigError(
-            f"kv_memory_mb {settings.kv_memory_mb} holds {affordable} pages of "
-            f"{executor.page_bytes} bytes, fewer than {_FEWEST_PAGES}",
-            hint=f"set kv_memory_mb to {needed} or more",
-        )
-    return min(affordable, settings.max_sequences * pages_for(executor.context_length))
 
 
 def _batch(chunks: list[Chunk]) -> Batch:

@@ -149,7 +149,8 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready", tag_field="t
 
     model: str
     executor: str  # for people, e.g. "native avx2, 2 threads"
-    context_length: int
+    context_length: int  # most tokens of one request, prompt and answer
+    model_length: int  # what that would be if only the KV memory were large enough
     pages_total: int
     max_sequences: int
 

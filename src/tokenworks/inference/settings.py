@@ -9,7 +9,9 @@ from tokenworks.inference.models.kv_format import KvFormat
 from tokenworks.inference.models.rounding import NO_ROUNDING, Rounding
 
 ExecutorName = Literal["auto", "native", "reference"]
-IsaName = Literal["auto", "amx", "avx512bf16", "avx512vnni", "avx2", "neon-i8mm", "neon", "portable"]
+IsaName = Literal[
+    "auto", "amx", "avx512bf16", "avx512vnni", "avx2", "neon-i8mm", "neon", "portable"
+]
 WeightsName = Literal["auto", "file"]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Threads = Annotated[int, msgspec.Meta(ge=0, le=1024)]

@@ -3,7 +3,6 @@
 Knows nothing about who is at the other end of the socket; when that end closes, it exits.
 """
 
-import os
 import selectors
 import signal
 import socket
@@ -13,9 +12,11 @@ from pathlib import Path
 import msgspec
 
 from tokenworks.errors import ConfigError, EngineError, TokenworksError
-from tokenworks.inference.engine import Engine, page_count
+from tokenworks.fleet.discover.memory import Memory, read_memory
+from tokenworks.inference.engine import Engine
 from tokenworks.inference.executors.choose import open_executor
 from tokenworks.inference.framing import Unframer, frame
+from tokenworks.inference.memory import page_count
 from tokenworks.inference.messages import (
     EXIT_CANNOT_SERVE,
     EXIT_PROTOCOL,
@@ -125,7 +126,8 @@ def open_engine(settings: EngineSettings) -> tuple[Engine, Ready]:
     try:
         model = load_model(Path(settings.model_path))
         executor = open_executor(model, settings)
-        _check_memory(page_count(executor, settings) * executor.page_bytes)
+        pages = page_count(executor.page_bytes, executor.context_length, settings)
+        _check_memory(pages * executor.page_bytes, read_memory())
         engine = Engine(executor, settings, MonotonicClock())
     except MemoryError as error:
         raise ConfigError(
@@ -135,13 +137,17 @@ def open_engine(settings: EngineSettings) -> tuple[Engine, Ready]:
     return engine, describe(engine, settings, executor.description)
 
 
-def _check_memory(kv_bytes: int) -> None:
-    """Memory is given out page by page as it is used: too much of it would be noticed too late."""
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if kv_bytes > physical:
+def _check_memory(kv_bytes: int, memory: Memory) -> None:
+    """Memory is given out page by page as it is used: too much of it would be noticed too late.
+
+    Only what can never be met is refused: a worker that takes over from a dead one is to start even
+    if others need much just now. What is free is checked before the first one starts.
+    """
+    limits = [amount for amount in (memory.total, memory.limit) if amount is not None]
+    if limits and kv_bytes > min(limits):
         raise ConfigError(
-            f"the KV store would take {kv_bytes >> 20} MiB, more than the {physical >> 20} MiB "
-            "of this machine",
+            f"the KV store would take {kv_bytes >> 20} MiB, more than the {min(limits) >> 20} MiB "
+            "that can be used here",
             hint="set a smaller kv_memory_mb, max_sequences or context_length",
         )
 
@@ -152,6 +158,7 @@ def describe(engine: Engine, settings: EngineSettings, executor: str) -> Ready:
         model=settings.model_id,
         executor=executor,
         context_length=engine.context_length,
+        model_length=engine.model_length,
         pages_total=engine.pages_total,
         max_sequences=settings.max_sequences,
     )

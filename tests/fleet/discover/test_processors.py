@@ -94,6 +94,15 @@ def test_the_strictest_control_group_above_this_process_binds(tmp_path: Path) ->
     assert memory_limit(root) == (1000, 100)
 
 
+def test_a_groups_file_cache_is_free_to_take(tmp_path: Path) -> None:
+    """A model that was just fetched fills it; the kernel gives it up before it ends a program."""
+    stat = "anon 300\nfile 600\nshmem 50\ninactive_anon 50\nactive_file 150\ninactive_file 400\n"
+    group = {"memory.max": "1000", "memory.current": "950", "memory.stat": stat}
+    root = write(tmp_path, {f"sys/fs/cgroup/{name}": text for name, text in group.items()})
+
+    assert memory_limit(root) == (1000, 600)
+
+
 def test_no_control_group_is_no_limit(tmp_path: Path) -> None:
     assert cpu_share(tmp_path) is None
     assert memory_limit(tmp_path) is None

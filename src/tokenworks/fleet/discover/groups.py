@@ -1,5 +1,6 @@
 """What the control groups (version 2) that this process is in let it use."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,18 +18,24 @@ def cpu_share(root: Path = ROOT) -> float | None:
 def memory_limit(root: Path = ROOT) -> tuple[int, int] | None:
     """Bytes that the group with the least room may use, and still may; None if unlimited.
 
-    File cache in the group counts as used although the kernel would give it up.
+    File cache counts as free: the kernel gives it up before it ends a program of the group.
     """
     limits = []
     for folder in _folders(root):
         limit = number(folder / "memory.max")
         if limit is not None and limit >= 0:
-            used = number(folder / "memory.current") or 0
-            limits.append((max(0, limit - used), limit))
+            used = (number(folder / "memory.current") or 0) - _file_cache(folder)
+            limits.append((min(limit, max(0, limit - used)), limit))
     if not limits:
         return None
     left, limit = min(limits)
     return limit, left
+
+
+def _file_cache(folder: Path) -> int:
+    """Bytes of files that the group and those below it have read or written, shared memory not."""
+    said = text(folder / "memory.stat")
+    return sum(map(int, re.findall(r"(?m)^(?:in)?active_file (\d{1,18})$", said, re.ASCII)))
 
 
 def _share(folder: Path) -> float | None:

@@ -6,6 +6,7 @@ from tokenworks.errors import ConfigError, UnsupportedByKernels
 from tokenworks.fleet.discover.processors import usable_cores
 from tokenworks.inference.executors.base import ModelExecutor
 from tokenworks.inference.executors.reference import ReferenceExecutor
+from tokenworks.inference.models.config import ModelConfig
 from tokenworks.inference.models.kv_format import KvFormat
 from tokenworks.inference.models.model import Model
 from tokenworks.inference.settings import EngineSettings
@@ -19,7 +20,7 @@ def open_executor(model: Model, settings: EngineSettings) -> ModelExecutor:
     "auto" falls back to the reference executor, with a warning, where the native kernels cannot
     be loaded or do not fit the model. Raises ConfigError for settings that cannot be met.
     """
-    context_length = _context_length(model, settings)
+    context_length = context_length_of(model.config, settings)
     if settings.executor == "reference":
         return _open_reference(model, settings, context_length)
     try:
@@ -59,12 +60,13 @@ def _kv_format(model: Model, settings: EngineSettings) -> KvFormat:
     return "bf16" if model.config.is_encoder else settings.kv_format
 
 
-def _context_length(model: Model, settings: EngineSettings) -> int:
-    trained = model.config.context_length
+def context_length_of(config: ModelConfig, settings: EngineSettings) -> int:
+    """Most tokens of a request. Raises ConfigError for more than the model was trained for."""
+    trained = config.context_length
     if settings.context_length > trained:
         raise ConfigError(
             f"context_length {settings.context_length} is more than the {trained} tokens "
-            f"that model {model.config.name!r} was trained for",
+            f"that model {config.name!r} was trained for",
             hint=f"set context_length to {trained} or less, or to 0",
         )
     return settings.context_length or trained

@@ -17,6 +17,7 @@ from tokenworks.inference import _kernels
 from tokenworks.inference.executors.base import Batch
 from tokenworks.inference.models.kv_format import KvFormat
 from tokenworks.inference.models.model import Model
+from tokenworks.inference.models.packing import KERNEL_LANES
 from tokenworks.inference.models.panel_format import bits_of
 from tokenworks.inference.models.rounding import NO_ROUNDING, MatrixClass, Rounding, matrix_class
 
@@ -55,9 +56,10 @@ class NativeExecutor:
         kv_format: KvFormat = "bf16",
     ) -> None:
         config = model.config
-        if config.head_dim % 16:
+        if config.head_dim % KERNEL_LANES:
             raise UnsupportedByKernels(
-                f"Heads of {config.head_dim} dimensions are not a multiple of 16, as kernels need"
+                f"Heads of {config.head_dim} dimensions are not a multiple of {KERNEL_LANES}, "
+                "as kernels need"
             )
         self._path = choose_path(isa)
         self._threads = threads

@@ -11,6 +11,8 @@ from tokenworks.inference.models.panel_format import GROUP, PanelFormat, panel_f
 from tokenworks.inference.models.rounding import AS_STORED, Formats, matrix_class
 from tokenworks.inference.models.tensors import TensorInfo
 
+KERNEL_LANES = 16
+"""Heads are whole numbers of so many dimensions in the native kernels."""
 _PANEL_ROWS = 16
 _GROUP_BYTES = {"q4": 320, "q6": 416, "q8": 544}  # of 16 rows by 32 inputs: quants, scales, minima
 _ALIGNMENT = 64
