@@ -37,6 +37,7 @@ constexpr int kMostTileRows = 16;              // queries of a tile, on any path
 constexpr int kTileStride = kChunkTokens + 16;  // between rows of a tile's operand: not a power of two, for the cache
 constexpr int kDotGroup = 32;                   // dimensions of a score that are added up before they join its sum
 
+constexpr float kLeastFactor = 0x1p-50f;
 constexpr float kLog2E = 1.44269504f;  // weights are powers of two
 
 // Floats of scratch memory that one thread needs for `attend`.

@@ -230,10 +230,9 @@ template <class Factors>
 static void put_rows(const Query* queries, int count, int size, float* rows) {
     for (int i = 0; i < count; ++i)
         for (int d = 0; d < size; d += 16) {
-            float sixteen[16];
-            for (int j = 0; j < 16; ++j) sixteen[j] = bf16_to_float(float_to_factor(queries[i].query[d + j] * kLog2E));
+            const Floats scaled = multiply(load(queries[i].query + d), splat(kLog2E));
             float* slab = rows + size_t(d / kChunkTokens) * kQueryBlock * kTileStride;
-            Factors::put(slab + i * kTileStride, d % kChunkTokens, load(sixteen));
+            Factors::put(slab + i * kTileStride, d % kChunkTokens, rounded_to_bf16(zero_below(scaled, kLeastFactor)));
         }
 }
 

@@ -34,6 +34,10 @@ TW_INLINE Floats numbers_only(Floats a) {
         vandq_u32(vreinterpretq_u32_f32(a.part[i]), vceqq_f32(a.part[i], a.part[i]))));
 }
 TW_INLINE Floats absolute(Floats a) { TW_PARTS(Floats, vabsq_f32(a.part[i])); }
+TW_INLINE Floats zero_below(Floats v, float least) {
+    TW_PARTS(Floats, vreinterpretq_f32_u32(
+        vbicq_u32(vreinterpretq_u32_f32(v.part[i]), vcltq_f32(vabsq_f32(v.part[i]), vdupq_n_f32(least)))));
+}
 TW_INLINE Ints load_bytes(const int8_t* p) {
     const int16x8_t low = vmovl_s8(vld1_s8(p)), high = vmovl_s8(vld1_s8(p + 8));
     return {{vmovl_s16(vget_low_s16(low)), vmovl_s16(vget_high_s16(low)), vmovl_s16(vget_low_s16(high)),

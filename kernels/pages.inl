@@ -108,7 +108,7 @@ struct Coding {
         Floats most = splat(0.0f);
         for (int d = 0; d < size; d += 16) most = maximum(most, absolute(load(x + d)));
         const float largest = max_lanes(most);
-        if (!(largest >= 0x1p-50f)) return;
+        if (!(largest >= kLeastFactor)) return;
         scale = uint16_t((float_to_bits(largest / 127.0f) + 0xFFFF) >> 16);  // upwards: no code is beyond 127
         inverse = 1.0f / bf16_to_float(scale);
     }

@@ -80,6 +80,12 @@ TW_INLINE Floats times_power(Floats v, Floats shifted, Floats x, float limit) {
     };
     return {half(v.low, shifted.low, x.low), half(v.high, shifted.high, x.high)};
 }
+TW_INLINE Floats zero_below(Floats v, float least) {  // where the magnitude is less
+    const Floats a = absolute(v);
+    const __m256 limit = _mm256_set1_ps(least);
+    return {_mm256_and_ps(v.low, _mm256_cmp_ps(a.low, limit, _CMP_NLT_UQ)),
+            _mm256_and_ps(v.high, _mm256_cmp_ps(a.high, limit, _CMP_NLT_UQ))};
+}
 TW_INLINE Floats rounded_to_bf16(Floats v) {  // to the nearest, to even if there are two; v is a number
     auto half = [](__m256 v) {
         const __m256i bits = _mm256_castps_si256(v), even = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));

@@ -49,6 +49,9 @@ TW_INLINE Floats times_power(Floats v, Floats shifted, Floats x, float limit) {
     const __mmask16 keep = _mm512_cmp_ps_mask(x, _mm512_set1_ps(limit), _CMP_GE_OQ);
     return _mm512_castsi512_ps(_mm512_maskz_add_epi32(keep, _mm512_castps_si512(v), n));
 }
+TW_INLINE Floats zero_below(Floats v, float least) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(_mm512_abs_ps(v), _mm512_set1_ps(least), _CMP_NLT_UQ), v);
+}
 TW_INLINE Floats rounded_to_bf16(Floats v) {
     const __m512i bits = _mm512_castps_si512(v), even = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), even);

@@ -44,6 +44,7 @@ TW_INLINE Floats power_of_two(Ints n) { TW_LANES(Floats, bits_to_float(uint32_t(
 TW_INLINE Floats times_power(Floats v, Floats shifted, Floats x, float limit) {
     TW_LANES(Floats, x.lane[i] >= limit ? bits_to_float(float_to_bits(v.lane[i]) + (float_to_bits(shifted.lane[i]) << 23)) : 0);
 }
+TW_INLINE Floats zero_below(Floats v, float least) { TW_LANES(Floats, __builtin_fabsf(v.lane[i]) < least ? 0.0f : v.lane[i]); }
 TW_INLINE Floats rounded_to_bf16(Floats v) { TW_LANES(Floats, bf16_to_float(float_to_bf16(v.lane[i]))); }
 TW_INLINE Floats keep_first(Floats v, int count, float other) { TW_LANES(Floats, i < count ? v.lane[i] : other); }
 TW_INLINE Floats keep_from(Floats v, int begin, float other) { TW_LANES(Floats, i >= begin ? v.lane[i] : other); }

@@ -1,6 +1,7 @@
 import os
 import pty
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -33,6 +34,11 @@ class Terminal:
         self.seen = self.seen.partition(text)[2]
 
 
+def _as_a_login_shell_would() -> None:
+    os.close(os.open(os.ttyname(0), os.O_RDWR))  # the controlling terminal
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever runs tests in the background ignores it
+
+
 @contextmanager
 def chatting(url: str, home: Path) -> Iterator[tuple[Terminal, subprocess.Popen[bytes]]]:
     person, program = pty.openpty()
@@ -42,7 +48,7 @@ def chatting(url: str, home: Path) -> Iterator[tuple[Terminal, subprocess.Popen[
         stdout=program,
         stderr=program,
         start_new_session=True,
-        preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),  # the controlling terminal
+        preexec_fn=_as_a_login_shell_would,
         env={**surroundings(home), "TERM": "dumb"},
     )
     os.close(program)
