@@ -13,7 +13,7 @@ void Transformer::plan_attention(Run& run) const {
         attention.prepare(tokenworks::plan_attention(spans, shape, shape_.head_dim, run.threads), shape_.kv_heads);
     }
     for (auto& scratch : run.scratch.attention_scratch)
-        if (scratch.empty()) scratch.resize(attention_scratch(shape_.head_dim) + kQueryBlock * part_floats(shape_.head_dim) + 16);
+        if (scratch.empty()) scratch.resize(attention_scratch(shape_.head_dim) + kQueryBlock * part_floats(shape_.head_dim));
 }
 
 int Transformer::attention_tasks(const Run& run, int layer) const {
@@ -39,7 +39,7 @@ void Transformer::attend(const Run& run, int layer, int number, int thread) cons
                       shape_.causal ? position : span.start + span.length - 1};
     }
     const size_t count = size_t(block.count), chunks = size_t(block.end - block.begin);
-    float* scratch = aligned(run.scratch.attention_scratch[size_t(thread)]);
+    float* scratch = run.scratch.attention_scratch[size_t(thread)].data();
     float* own = scratch + attention_scratch(size);
     float* parts = plan.split ? attention.parts.data() + plan.part_floats * size_t(kv_head) + block.parts : own;
     float* to = parts + size_t(task.begin - block.begin) * count * part_floats(size);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "attention_plan.h"
+#include "buffer.h"
 #include "layout.h"
 #include "team.h"
 #include "transformer.h"
@@ -13,9 +14,9 @@ namespace tokenworks {
 
 // Rows of a batch as input of a product, in one allocation per member.
 struct ActivationBuffer {
-    std::vector<int8_t> values, high, low;
-    std::vector<float> scale, scaled_sum, floats, wide_scale;
-    std::vector<int32_t> sum, wide_sums;
+    Buffer<int8_t> values, high, low;
+    Buffer<float> scale, scaled_sum, floats, wide_scale;
+    Buffer<int32_t> sum, wide_sums;
 
     Activations reserve(int rows, int size, int stride, bool wide) {
         const int groups = (size + kGroup - 1) / kGroup;
@@ -50,7 +51,7 @@ struct Forms {
 struct LayerAttention {
     int window;
     AttentionPlan plan{};
-    std::vector<float> parts{};                    // by KV head, block, chunk and query
+    Buffer<float> parts{};                         // by KV head, block, chunk and query
     std::vector<std::atomic<int>> chunks_done{};  // by KV head and block
 
     void prepare(AttentionPlan next, int kv_heads) {
@@ -62,17 +63,12 @@ struct LayerAttention {
     }
 };
 
-// The first whole cache line of a buffer, so that no vector lies across two.
-inline float* aligned(std::vector<float>& buffer) {
-    return reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(buffer.data()) + 63) & ~uintptr_t(63));
-}
-
 struct Transformer::Scratch {
     std::vector<Cursor> cursors;
     ActivationBuffer normalised, attention, feed_forward;
     std::vector<ActivationBuffer> own_normalised, own_attention, own_feed_forward;
-    std::vector<std::vector<float>> own_x, block, attention_scratch;
-    std::vector<float> x, branch, query, cosine, sine, window_cosine, window_sine, chosen;
+    std::vector<Buffer<float>> own_x, block, attention_scratch;
+    Buffer<float> x, branch, query, cosine, sine, window_cosine, window_sine, chosen;
     std::vector<LayerAttention> attentions;  // one for each window that a layer has
 };
 
@@ -87,11 +83,13 @@ struct Transformer::Inputs {
     float* x;  // the residual: everybody's, or a copy of its own where it changes outside of products
     int part, parts;
 
-    // The rows of this part: those that its thread begins with in `Run::share`, where there are enough of them.
+    // The rows of this part: those that its thread begins with in `Run::share`, where there are enough of them; else whole tiles,
+    // so that no two threads write one cache line.
     template <typename Work>
     void each_row(int rows, Work work) const {
-        const int blocks = (rows + kRowBlock - 1) / kRowBlock;
-        auto first_of = [&](int p) { return blocks >= parts ? std::min(rows, blocks * p / parts * kRowBlock) : rows * p / parts; };
+        const int blocks = (rows + kRowBlock - 1) / kRowBlock, step = blocks >= parts ? kRowBlock : kTileRows;
+        const int steps = (rows + step - 1) / step;
+        auto first_of = [&](int p) { return std::min(rows, steps * p / parts * step); };
         for (int row = first_of(part); row < first_of(part + 1); ++row) work(row);
     }
 };

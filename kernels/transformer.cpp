@@ -16,7 +16,9 @@ namespace tokenworks {
 
 namespace {
 
-constexpr int kTogetherFrom = 3;  // fewer rows are normalised by every thread for itself: cheaper than a barrier
+// Up to one tile of rows is prepared by every thread for itself. Threads that share the work would write the same cache lines
+// (layout.h), which costs more than doing it twice where cores share no cache, and wait for each other besides.
+constexpr int kMostOwnRows = kTileRows;
 
 int round_up(int x, int multiple) { return (x + multiple - 1) / multiple * multiple; }
 
@@ -327,7 +329,7 @@ void Transformer::forward(const int32_t* tokens, int rows, const std::vector<Spa
     Scratch& scratch = *scratch_;
     const int queries = shape_.queries();
     const size_t turns = size_t(rows) * size_t(shape_.pairs());
-    auto floats = [](std::vector<float>& buffer, size_t count) {
+    auto floats = [](Buffer<float>& buffer, size_t count) {
         if (buffer.size() < count) buffer.resize(count);
         return buffer.data();
     };
@@ -339,7 +341,7 @@ void Transformer::forward(const int32_t* tokens, int rows, const std::vector<Spa
             floats(scratch.chosen, size_t(wanted) * hidden_stride_),
             {floats(scratch.cosine, turns), floats(scratch.sine, turns)},
             {floats(scratch.window_cosine, turns), floats(scratch.window_sine, turns)},
-            {}, rows >= kTogetherFrom, crew_.threads(), scratch};
+            {}, rows > kMostOwnRows, crew_.threads(), scratch};
 
     for (size_t s = 0; s < spans.size(); ++s) run.span_of_row.insert(run.span_of_row.end(), size_t(spans[s].length), int(s));
     plan_attention(run);
