@@ -23,6 +23,7 @@ CHAT_TOKENS = 48
 LONG_TOKENS = 4000
 LONG_EVERY_S = 8.0
 LONG_ANSWER = 16
+MOST_ROUNDS = 3
 LLAMACPP_WAYS = ("as it comes", "small batches", "KV apart")
 Body = dict[str, Any]
 
@@ -55,10 +56,10 @@ def measure(setup: Setup, found: Findings) -> None:
     peer = best_peer(setup)
     ours, theirs = Waits(), Waits()
     servers = [(setup.ours, ours), *([(peer, theirs)] if peer else [])]
-    for round in range(1, min(setup.rounds, 3) + 1):
+    for number in range(1, min(setup.rounds, MOST_ROUNDS) + 1):
         for server, waits in servers:
             with running(server) as served:
-                waits.add(chats(setup, served, round))
+                waits.add(chats(setup, served, number))
     named = {"ours": ours, **({peer.name: theirs} if peer else {})}
     found.details["mixed_load"] = {name: waits.record() for name, waits in named.items()}
     found.details["mixed_load_requests"] = {name: len(w.first) for name, w in named.items()}

@@ -5,11 +5,12 @@ over 16, and its 59 minutes pass in one and a half. Prompts are sent as tokens, 
 same beginning just where the trace says that they have.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from harness import Trial, note, wait_until_idle
 from http_load import Answer, at_times
+from repeats import reusable
 from rich.table import Table
 from servers import running
 from serving_parts import Findings, Setup
@@ -79,17 +80,3 @@ def prompts_of(setup: Setup, arrivals: Sequence[Arrival]) -> list[list[int]]:
             prompt += tokens[start : start + BLOCK_TOKENS]
         prompts.append(prompt[: arrival.prompt_tokens])
     return prompts
-
-
-def reusable(prompts: Sequence[Sequence[int]]) -> Iterator[int]:
-    """For each prompt in turn, how many of its first tokens begin an earlier one too; never all of
-    them, since the last one's answer has to be computed."""
-    seen: set[int] = set()
-    for prompt in prompts:
-        beginning, known, on_track = 0, 0, True
-        for token in prompt:
-            beginning = hash((beginning, token))
-            on_track = on_track and beginning in seen
-            known += on_track
-            seen.add(beginning)
-        yield min(known, len(prompt) - 1)

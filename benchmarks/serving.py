@@ -84,7 +84,9 @@ def setup_of(options: argparse.Namespace) -> Setup:
     try:
         texts = read_texts(options.data)
     except FileNotFoundError as error:
-        sys.exit(f"error: {error.filename} is missing\n\nhint: give a folder with --data, or none")
+        sys.exit(
+            f"error: {error.filename} is missing\n\nhint: another folder with --data, or --samples"
+        )
     path = Library(config.home).path(config.model)
     peers = not options.alone
     return Setup(config.model, path, options.threads, options.rounds, texts, peers)
@@ -99,6 +101,8 @@ def arguments() -> argparse.Namespace:
     folder = FOLDER if FOLDER.exists() else None
     about = "folder with MT-Bench, GSM8K, HumanEval and Mooncake's trace (else built-in samples)"
     parser.add_argument("--data", type=Path, default=folder, help=about)
+    about = "the built-in samples, even if there is a folder"
+    parser.add_argument("--samples", dest="data", action="store_const", const=None, help=about)
     shard = os.environ.get("SHARD", "")
     parser.add_argument("--shard", default=shard, help="i/n: one part (SHARD, or all)")
     parser.add_argument("--alone", action="store_true", help="our server only: no ratios")

@@ -9,7 +9,7 @@ import openvino_server
 import servers
 from harness import Trial
 from http_load import Answer
-from repetition import repeated_share
+from repeats import repeated_share
 from rich.table import Table
 from servers import Server
 from serving_texts import Texts

@@ -10,7 +10,7 @@ from serving_texts import Texts, taken
 
 CLIENTS = 8
 """Requests at once; so many slots has each peer."""
-SHOTS = 9
+SHOTS = 8
 AGENT_TURNS = 4
 
 ROLES = (
@@ -77,16 +77,15 @@ def unique_short(texts: Texts, round: int) -> list[Conversation]:
 
 
 def shared_prefix(texts: Texts, round: int) -> list[Conversation]:
-    """Two long prompts with worked examples, each for eight users with a problem each."""
-    talks = []
-    for group in range(2):
-        start = (2 * round + group) * (SHOTS + CLIENTS)
-        examples = taken(texts.problems, start, SHOTS)
-        worked = "\n\n".join(f"Problem: {asked}\nAnswer: {told}" for asked, told in examples)
-        system = f"Class {round}-{group}. {ROLES[1]}\n\n{worked}"
-        for asked, _ in taken(texts.problems, start + SHOTS, CLIENTS):
-            talks.append(Conversation((f"Problem: {asked}",), system, most_tokens=160))
-    return talks
+    """A long prompt of worked examples, the same for all users, and a problem from each."""
+    start = round * (SHOTS + CLIENTS)
+    examples = taken(texts.problems, start, SHOTS)
+    worked = "\n\n".join(f"Problem: {asked}\nAnswer: {told}" for asked, told in examples)
+    system = f"Class {round}. {ROLES[1]}\n\n{worked}"
+    return [
+        Conversation((f"Problem: {asked}",), system, most_tokens=200)
+        for asked, _ in taken(texts.problems, start + SHOTS, CLIENTS)
+    ]
 
 
 def multi_turn(texts: Texts, round: int) -> list[Conversation]:
@@ -149,7 +148,7 @@ def edit(texts: Texts, round: int) -> list[Conversation]:
 
 UNIQUE_SHORT = Workload("unique_short", unique_short)
 SIMULTANEOUS = Workload("shared_prefix_simultaneous", shared_prefix)
-STAGGERED = Workload("shared_prefix_staggered", shared_prefix, stagger_s=0.25)
+STAGGERED = Workload("shared_prefix_staggered", shared_prefix, stagger_s=0.15)
 MULTI_TURN = Workload("multi_turn", multi_turn)
 AGENT_LOOP = Workload("agent_loop", agent_loop)
 EDIT = Workload("edit", edit, copies=True)
