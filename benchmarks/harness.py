@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -147,15 +147,20 @@ def environment() -> dict[str, object]:
 
 
 def finish(
-    area: str, keys: dict[str, float], details: dict[str, object], shard: str = "1/1"
+    area: str,
+    keys: dict[str, float],
+    details: dict[str, object],
+    shard: str = "1/1",
+    derived: Callable[[Mapping[str, float]], Mapping[str, float]] = lambda keys: {},
 ) -> None:
     """Write the record, with those of other shards of the same commit, and print all keys as the
-    last line of standard output."""
+    last line of standard output; among them those that are `derived` from keys of all shards."""
     RESULTS.mkdir(exist_ok=True)
     place = RESULTS / f"{area}.json"
     here = environment()
     new = {"environment": here, "shards": {shard: here}, "keys": keys, "details": details}
     record = merged(json.loads(place.read_text()) if place.exists() else None, new)
+    record["keys"] |= derived(record["keys"])
     if not Trial.running:
         place.write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(record["keys"]))

@@ -1,6 +1,7 @@
 """The unoptimised way: transformers, eager, one request after the other."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tokenworks.inference.models.model import load_model
@@ -31,10 +32,14 @@ class Naive:
 
     def batch_tps(self, sequences: int, prompt: int, tokens: int) -> float:
         """Output tokens per second of so many requests, prompts included."""
+        return self.served_tps([(prompt, tokens)] * sequences)
+
+    def served_tps(self, lengths: Sequence[tuple[int, int]]) -> float:
+        """The same of requests with so many tokens of prompt and answer each."""
         start = time.perf_counter()
-        for _ in range(sequences):
+        for prompt, tokens in lengths:
             inputs = self._torch.randint(5, self._model.config.vocab_size, (1, prompt))
             self._model.generate(
                 inputs, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False
             )
-        return sequences * tokens / (time.perf_counter() - start)
+        return sum(tokens for _, tokens in lengths) / (time.perf_counter() - start)
