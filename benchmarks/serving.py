@@ -3,8 +3,8 @@
 make peers AREA=serving                      # once: builds llama-server natively
 make bench AREA=serving                      # all; or in three parts:
 make bench AREA=serving SHARD=1/3            # short questions, shared prefixes
-make bench AREA=serving SHARD=2/3            # many turns, agents, edits
-make bench AREA=serving SHARD=3/3            # long prompts beside chats, replay, exactness, naive
+make bench AREA=serving SHARD=2/3            # many turns, agents
+make bench AREA=serving SHARD=3/3            # edits, long prompts beside chats, and the rest
 
 Texts are those of a folder (`--data`), or our own small samples without one. Answers end where the
 model ends them, or at a limit; no server keeps whole answers.
@@ -48,8 +48,14 @@ def of(*served: workloads.Workload) -> Part:
 # result.
 SHARDS: Sequence[tuple[Part, ...]] = (
     (of(workloads.UNIQUE_SHORT, workloads.SIMULTANEOUS, workloads.STAGGERED),),
-    (of(workloads.MULTI_TURN, workloads.AGENT_LOOP, workloads.EDIT),),
-    (mixed.measure, replay.measure, served_exactness.measure, served_naive.measure),
+    (of(workloads.MULTI_TURN, workloads.AGENT_LOOP),),
+    (
+        of(workloads.EDIT),
+        mixed.measure,
+        replay.measure,
+        served_exactness.measure,
+        served_naive.measure,
+    ),
 )
 
 

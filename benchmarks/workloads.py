@@ -4,6 +4,7 @@ common, so that nothing is left in any server's memory from the round before."""
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from http_load import Conversation
 from serving_texts import Texts, taken
@@ -11,7 +12,7 @@ from serving_texts import Texts, taken
 CLIENTS = 8
 """Requests at once; so many slots has each peer."""
 SHOTS = 8
-AGENT_TURNS = 4
+AGENT_TURNS = 3
 
 ROLES = (
     "You are a careful assistant. Answer the user's question in your own words.",
@@ -76,12 +77,12 @@ def unique_short(texts: Texts, round: int) -> list[Conversation]:
     ]
 
 
-def shared_prefix(texts: Texts, round: int) -> list[Conversation]:
+def shared_prefix(texts: Texts, round: int, group: str) -> list[Conversation]:
     """A long prompt of worked examples, the same for all users, and a problem from each."""
     start = round * (SHOTS + CLIENTS)
     examples = taken(texts.problems, start, SHOTS)
     worked = "\n\n".join(f"Problem: {asked}\nAnswer: {told}" for asked, told in examples)
-    system = f"Class {round}. {ROLES[1]}\n\n{worked}"
+    system = f"Class {group}{round}. {ROLES[1]}\n\n{worked}"
     return [
         Conversation((f"Problem: {asked}",), system, most_tokens=200)
         for asked, _ in taken(texts.problems, start + SHOTS, CLIENTS)
@@ -111,14 +112,14 @@ def agent_loop(texts: Texts, round: int) -> list[Conversation]:
         name = code[0].split("def ", 1)[1].split("(", 1)[0]
         results = [
             {"tool": tool, "status": "ok", "path": f"project/part_{turn}.py", "content": text}
-            for turn, (tool, text) in enumerate(zip(("read_file", "search") * 2, code, strict=True))
+            for turn, (tool, text) in enumerate(zip(("read_file", "search"), code[1:], strict=True))
         ]
         talks.append(
             Conversation(
                 (
                     f"Task {round}-{place}: the function {name} fails one of its tests. Find out "
                     "why and mend it.",
-                    *(f"Result of the tool:\n{json.dumps(result)}" for result in results[:-1]),
+                    *(f"Result of the tool:\n{json.dumps(result)}" for result in results),
                 ),
                 f"Project {round}. {AGENT}",
                 most_tokens=96,
@@ -147,8 +148,8 @@ def edit(texts: Texts, round: int) -> list[Conversation]:
 
 
 UNIQUE_SHORT = Workload("unique_short", unique_short)
-SIMULTANEOUS = Workload("shared_prefix_simultaneous", shared_prefix)
-STAGGERED = Workload("shared_prefix_staggered", shared_prefix, stagger_s=0.15)
+SIMULTANEOUS = Workload("shared_prefix_simultaneous", partial(shared_prefix, group="A"))
+STAGGERED = Workload("shared_prefix_staggered", partial(shared_prefix, group="B"), stagger_s=0.15)
 MULTI_TURN = Workload("multi_turn", multi_turn)
 AGENT_LOOP = Workload("agent_loop", agent_loop)
 EDIT = Workload("edit", edit, copies=True)
