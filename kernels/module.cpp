@@ -3,6 +3,7 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/function.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -10,6 +11,7 @@
 #include <optional>
 
 #include "decode.h"
+#include "suffixes.h"
 #include "timing.h"
 #include "transformer.h"
 
@@ -211,6 +213,13 @@ void check_shape(int threads, const Shape& s) {
            "frequencies disagree in number");
 }
 
+std::pair<int, int> pair_of(Suffixes::Place place) { return {place.state, place.length}; }
+
+int checked_state(const Suffixes& suffixes, int state) {
+    expect(state >= 0 && state < suffixes.states(), "no such state");
+    return state;
+}
+
 }  // namespace
 
 NB_MODULE(_kernels, m) {
@@ -221,6 +230,20 @@ NB_MODULE(_kernels, m) {
     m.def("panel_seconds", &seconds, "path"_a, "threads"_a, "inputs"_a, "formats"_a, "rows"_a, nb::kw_only(),
           "memory_bytes"_a, "pass_bytes"_a, "runs"_a, "What each format takes for a panel.");
     m.def("decoded", &decoded, "encoding"_a, "raw"_a, "rows"_a, "inputs"_a, "An embedding's rows as they are read.");
+    nb::class_<Suffixes>(m, "Suffixes")
+        .def(nb::init<>())
+        .def("add", [](Suffixes& self, const std::vector<int>& tokens) { for (int token : tokens) self.add(token); }, "tokens"_a)
+        .def("end", &Suffixes::end)
+        .def_prop_ro("size", &Suffixes::size)
+        .def("tail", [](const Suffixes& self) { return pair_of(self.tail()); })
+        .def("follow", [](const Suffixes& self, int state, int length, int token) {
+            return pair_of(self.follow({checked_state(self, state), length}, token)); },
+             "state"_a, "length"_a, "token"_a)
+        .def("guess", [](const Suffixes& self, int state, int length) -> std::optional<std::pair<int, float>> {
+            const auto guess = self.guess({checked_state(self, state), length});
+            if (!guess) return {};
+            return std::pair(guess->token, guess->share); },
+             "state"_a, "length"_a);
     nb::class_<Module>(m, "Transformer")
         .def("__init__",
              [](Module* self, const std::string& path, int threads, int layers, int hidden, int heads, int kv_heads,

@@ -82,6 +82,9 @@ def up(
     weights: Annotated[
         str | None, typer.Option(help="auto: smaller where as good and faster; file: as they are.")
     ] = None,
+    speculation: Annotated[
+        str | None, typer.Option(help="auto: guess tokens where that is faster; off.")
+    ] = None,
     kv_format: Annotated[
         str | None, typer.Option(help="Keys and values: bf16, or int8 in half the memory.")
     ] = None,
@@ -106,6 +109,7 @@ def up(
         "engine.isa": isa,
         "engine.threads": threads,
         "engine.weights": weights,
+        "engine.speculation": speculation,
         "engine.kv_format": kv_format,
         "engine.context_length": context_length,
         "engine.kv_memory_mb": kv_memory_mb,

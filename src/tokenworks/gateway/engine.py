@@ -104,6 +104,8 @@ class EngineBackend:
                 "waiting": load.waiting,
                 "pages_used": load.pages_used,
                 "pages_total": ready.pages_total,
+                "guessed_tokens": load.guessed,
+                "guessed_tokens_right": load.guessed_right,
                 "worker_pid": supervisor.process.pid if supervisor.process else 0,
             }
         state = supervisor.state

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from tokenworks.inference.executors.base import PAGE_TOKENS
 from tokenworks.inference.messages import Sampling
 from tokenworks.inference.pages import PagePool, PageTable, pages_for
+from tokenworks.inference.speculation.drafting import Drafting
 from tokenworks.inference.steering import Steering
 
 MOST_SCORED_ROWS = 64
@@ -27,9 +28,11 @@ class Sequence:
     KV was found rather than computed when the sequence first ran; None before. `leader`: whose
     prompt is this one's too; until it is computed, this one waits, to share it. `scored`: how many
     of the prompt's rows have given the score of the token after them; None if nobody asks.
+    `drafting`: what guesses the tokens to come, once any guess was worth making.
     """
 
     request_id: str
+    tenant: str = ""
     prompt_length: int
     resumed_at: int = 0
     tokens: list[int]
@@ -40,6 +43,7 @@ class Sequence:
     steering: Steering | None = None
     leader: "Sequence | None" = None
     scored: int | None = None
+    drafting: Drafting | None = None
 
     @property
     def scoring(self) -> bool:
@@ -63,15 +67,31 @@ class Sequence:
     @property
     def remaining(self) -> int:
         """Rows that are still to be computed, if the answer takes all the tokens it may."""
-        return self.pending + self.sampling.max_tokens - self.generated - 1
+        return self.pending + self.allowed - 1
+
+    @property
+    def allowed(self) -> int:
+        """Tokens that the answer may still take."""
+        return self.sampling.max_tokens - self.generated
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Compute `length` tokens of `sequence` from its `computed` one on."""
+    """Compute `length` tokens of `sequence` from its `computed` one on, and those of `draft` after
+    them, which may turn out not to be what comes next."""
 
     sequence: Sequence
     length: int
+    draft: tuple[int, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        return self.length + len(self.draft)
+
+    @property
+    def decodes(self) -> bool:
+        """Whether one token is computed, to know the next."""
+        return self.length == 1 and self.completes
 
     @property
     def completes(self) -> bool:
@@ -131,9 +151,15 @@ class Batcher:
         return decoding + self._prefill(self.max_batch_tokens - len(decoding))
 
     def advance(self, chunk: Chunk) -> None:
-        """The chunk's KV is in place."""
-        sequence = chunk.sequence
-        sequence.computed += chunk.length
+        """The KV of the chunk's known tokens is in place."""
+        self._computed(chunk.sequence, chunk.length)
+
+    def confirm(self, sequence: Sequence) -> None:
+        """The next token of the chunk's draft was right: its KV is in place too."""
+        self._computed(sequence, 1)
+
+    def _computed(self, sequence: Sequence, further: int) -> None:
+        sequence.computed += further
         sequence.table.computed(sequence.tokens, sequence.computed)
 
     def _make_room(self) -> None:

@@ -3,7 +3,8 @@
 Knows nothing about sockets, text or how logits are computed.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 
 import msgspec
 import numpy as np
@@ -13,6 +14,7 @@ from tokenworks.errors import EngineError
 from tokenworks.inference.admission import Limits, queue_full, refusal
 from tokenworks.inference.batcher import Batcher, Chunk, Sequence
 from tokenworks.inference.executors.base import PAGE_TOKENS, Batch, Executor, Span
+from tokenworks.inference.forward_cost import ForwardCost
 from tokenworks.inference.memory import page_count
 from tokenworks.inference.messages import (
     Failed,
@@ -20,7 +22,6 @@ from tokenworks.inference.messages import (
     Generate,
     Refused,
     Sampling,
-    Score,
     Scores,
     Step,
     Token,
@@ -28,6 +29,7 @@ from tokenworks.inference.messages import (
 from tokenworks.inference.pages import PagePool, PageTable, pages_for
 from tokenworks.inference.sampler import sample, score
 from tokenworks.inference.settings import EngineSettings
+from tokenworks.inference.speculation.speculator import Speculator
 from tokenworks.inference.steering import steering_of
 from tokenworks.telemetry.clock import Clock
 
@@ -74,6 +76,10 @@ class Engine:
             held=settings.max_sequences + settings.queue_limit,
         )
         self._sequences: dict[str, Sequence] = {}
+        self._most_rows = settings.max_batch_tokens
+        self._cost = ForwardCost()
+        self._speculator = Speculator() if settings.speculation == "auto" else None
+        self._guessed = self._guessed_right = 0
         self._throughput = _Throughput()
         self._reported = Load()
 
@@ -126,10 +132,12 @@ class Engine:
         if not self.busy:
             return None
         started = self._clock.now()
-        chunks = self._batcher.plan()
+        chunks = self._drafted(self._batcher.plan())
         produced = self._run(chunks) if chunks else _Produced()
-        rows = sum(chunk.length for chunk in chunks)
-        self._throughput.record(rows, self._clock.now() - started)
+        seconds = self._clock.now() - started
+        self._throughput.record(sum(chunk.length for chunk in chunks), seconds)
+        if chunks:
+            self._cost.record(*_size(chunks), seconds)
         self._reported = load = self._load()
         return Step(
             tokens=produced.tokens,
@@ -138,6 +146,8 @@ class Engine:
             running=load.running,
             waiting=load.waiting,
             pages_used=load.pages_used,
+            guessed=self._guessed,
+            guessed_right=self._guessed_right,
         )
 
     def check_integrity(self) -> None:
@@ -171,21 +181,46 @@ class Engine:
         self._batcher.add(sequence)
         return sequence
 
+    def _drafted(self, chunks: list[Chunk]) -> list[Chunk]:
+        """The batch with the drafts that are worth their rows."""
+        if self._speculator is None:
+            return chunks
+        decoding = [chunk.sequence for chunk in chunks if chunk.decodes]
+        if not decoding:
+            return chunks
+        rows, context = _size(chunks)
+        most = self._most_rows - rows
+
+        def seconds(rows_then: int) -> float:
+            return self._cost.seconds(rows_then, context * rows_then // rows)
+
+        drafts = self._speculator.drafts(decoding, rows, most, seconds)
+        fitting = {
+            sequence.request_id: draft[: sequence.table.room(len(sequence.tokens), len(draft))]
+            for sequence, draft in zip(decoding, drafts, strict=True)
+            if draft
+        }
+        return [
+            replace(chunk, draft=tuple(fitting.get(chunk.sequence.request_id, ())))
+            for chunk in chunks
+        ]
+
     def _run(self, chunks: list[Chunk]) -> "_Produced":
         logits = self._executor.forward(_batch(chunks))
-        asked = [(chunk.sequence, chunk.scored_rows, chunk.completes) for chunk in chunks]
+        asked = [(chunk, chunk.scored_rows, chunk.completes) for chunk in chunks]
         for chunk in chunks:
             self._batcher.advance(chunk)
         produced = _Produced()
         row = 0
-        for sequence, scored, completes in asked:
-            rows = logits[row : row + len(scored) + completes]
+        for chunk, scored, completes in asked:
+            sequence = chunk.sequence
+            rows = logits[row : row + len(scored) + completes + len(chunk.draft)]
             row += len(rows)
             try:
                 if scored:
                     produced.scores.append(_scores(sequence, scored, rows[: len(scored)]))
                 if completes:
-                    self._deliver(_next_token(sequence, rows[-1]), produced)
+                    self._answer(sequence, rows[len(scored) :], chunk.draft, produced)
             except EngineError as error:
                 # One request's bad numbers must not end the others, nor this worker for ever.
                 problem = Failed(request_id=sequence.request_id, message=error.message)
@@ -193,10 +228,31 @@ class Engine:
                 self.cancel(sequence.request_id)
         return produced
 
-    def _deliver(self, token: Token, produced: "_Produced") -> None:
-        produced.tokens.append(token)
-        if token.finish_reason:
-            self.cancel(token.request_id)
+    def _answer(
+        self,
+        sequence: Sequence,
+        rows: NDArray[np.float32],
+        draft: tuple[int, ...],
+        produced: "_Produced",
+    ) -> None:
+        """The next token, and those after it as far as the draft has them right: the row of a
+        token that was guessed right is the one that would have been computed next."""
+        self._guessed += len(draft)
+        for row, guessed in zip_longest(rows, draft):
+            token = _next_token(sequence, row)
+            produced.tokens.append(token)
+            if token.finish_reason:
+                self._finish(sequence)
+                return
+            if token.token != guessed:
+                return
+            self._guessed_right += 1
+            self._batcher.confirm(sequence)
+
+    def _finish(self, sequence: Sequence) -> None:
+        if self._speculator is not None:
+            self._speculator.remember(sequence.tenant, sequence.tokens[sequence.prompt_length :])
+        self.cancel(sequence.request_id)
 
     def _load(self) -> Load:
         batcher = self._batcher
@@ -210,12 +266,13 @@ def _batch(chunks: list[Chunk]) -> Batch:
     for chunk in chunks:
         sequence, start = chunk.sequence, chunk.sequence.computed
         tokens += sequence.tokens[start : start + chunk.length]
-        spans.append(Span(start=start, length=chunk.length, pages=sequence.table.pages))
+        tokens += chunk.draft
+        spans.append(Span(start=start, length=chunk.rows, pages=sequence.table.pages))
         end = len(tokens)
-        first = end - chunk.length - start  # the batch's row of the sequence's token 0
+        first = end - chunk.rows - start  # the batch's row of the sequence's token 0
         logit_rows += [first + number for number in chunk.scored_rows]
         if chunk.completes:
-            logit_rows.append(end - 1)
+            logit_rows += range(end - 1 - len(chunk.draft), end)
     return Batch(
         tokens=np.array(tokens, np.int32),
         spans=tuple(spans),
@@ -223,14 +280,21 @@ def _batch(chunks: list[Chunk]) -> Batch:
     )
 
 
+def _size(chunks: list[Chunk]) -> tuple[int, int]:
+    """How many rows a batch has, and how many tokens they attend to together."""
+    rows = sum(chunk.rows for chunk in chunks)
+    return rows, sum(
+        chunk.rows * (chunk.sequence.computed + (chunk.rows + 1) // 2) for chunk in chunks
+    )
+
+
 def _scores(sequence: Sequence, numbers: range, rows: NDArray[np.float32]) -> Scores:
     """The scores of the tokens after those with these numbers, one a row."""
     wanted = sequence.sampling.logprobs or 0
-    scores = []
-    for number, row in zip(numbers, rows, strict=True):
-        sampled = score(row, sequence.tokens[number + 1], wanted)
-        assert sampled.logprob is not None
-        scores.append(Score(sampled.logprob, sampled.alternatives))
+    scores = [
+        score(row, sequence.tokens[number + 1], wanted)
+        for number, row in zip(numbers, rows, strict=True)
+    ]
     sequence.scored = numbers.stop
     return Scores(request_id=sequence.request_id, start=numbers.start + 1, scores=scores)
 
@@ -241,6 +305,8 @@ def _next_token(sequence: Sequence, logits: NDArray[np.float32]) -> Token:
     sequence.tokens.append(sampled.token)
     if sequence.steering is not None:
         sequence.steering.add(sampled.token)
+    if sequence.drafting is not None:
+        sequence.drafting.read(sampled.token, sampled.likeliest)
     return Token(
         request_id=sequence.request_id,
         token=sampled.token,

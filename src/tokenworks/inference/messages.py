@@ -125,7 +125,9 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
 class Step(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="step", tag_field="type"
 ):
-    """The tokens and scores that one forward produced, and the engine's load after it."""
+    """The tokens and scores that one forward produced, and the engine's load after it. `guessed`:
+    tokens that were guessed and verified since the engine started, `guessed_right` of them right.
+    """
 
     tokens: list[Token]
     scores: list[Scores] = []
@@ -133,6 +135,8 @@ class Step(
     running: int
     waiting: int
     pages_used: int
+    guessed: int = 0
+    guessed_right: int = 0
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused", tag_field="type"):

@@ -180,6 +180,13 @@ class PageTable:
         self._append(self.pool.take())
         return True
 
+    def room(self, tokens: int, further: int) -> int:
+        """For how many of `further` tokens after the first `tokens` there are pages, if free ones
+        are taken for them."""
+        while pages_for(tokens + further) > self._length and self.pool.free:
+            self._append(self.pool.take())
+        return min(further, self._length * PAGE_TOKENS - tokens)
+
     def computed(self, tokens: Sequence[int], count: int) -> None:
         """The KV of the first `count` of `tokens` is in place: full pages become shareable."""
         while (self._remembered + 1) * PAGE_TOKENS <= count:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenworks.errors import EngineError
-from tokenworks.inference.messages import Alternative, Sampling
+from tokenworks.inference.messages import Alternative, Sampling, Score
 from tokenworks.inference.steering import Steering
 
 Logits = NDArray[np.float32]
@@ -27,9 +27,11 @@ _BLOCK = 256
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """`logprob` and `alternatives` (most likely first) only if the request asks for them."""
+    """`likeliest`: what a greedy choice would have been. `logprob` and `alternatives` (most likely
+    first) only if the request asks for them."""
 
     token: int
+    likeliest: int
     logprob: float | None = None
     alternatives: tuple[Alternative, ...] = ()
 
@@ -45,21 +47,33 @@ def sample(
     Raises EngineError if the logits have no finite maximum.
     """
     if steering is None:
-        token = _choose(logits, sampling, index)
+        token, likeliest = _choose(logits, sampling, index)
     else:
         with steering.applied(logits, index):
-            token = _choose(logits, sampling, index)
+            token, likeliest = _choose(logits, sampling, index)
     if sampling.logprobs is None:
-        return Sampled(token)
-    return score(logits, token, sampling.logprobs)
+        return Sampled(token, likeliest)
+    scored = score(logits, token, sampling.logprobs)
+    return Sampled(token, likeliest, scored.logprob, scored.alternatives)
 
 
-def score(logits: Logits, token: int, alternatives: int) -> Sampled:
+def score(logits: Logits, token: int, alternatives: int) -> Score:
     """The log-probability of `token` after logits [vocabulary], and of so many likeliest ones.
 
     Raises EngineError if the logits have no finite maximum.
     """
-    return _with_logprobs(token, logits, _peak(logits)[1], alternatives)
+    peak = _peak(logits)[1]
+    with np.errstate(under="ignore", over="ignore"):
+        weights = logits - np.float32(peak)
+        np.exp(weights, out=weights)
+    normaliser = peak + math.log(weights.sum(dtype=np.float64))
+    return Score(
+        float(logits[token]) - normaliser,
+        tuple(
+            Alternative(int(id), float(logits[id]) - normaliser)
+            for id in _top(logits, alternatives)
+        ),
+    )
 
 
 def choice_seed(seed: int, choice: int) -> int:
@@ -79,11 +93,12 @@ def uniform(seed: int, index: int) -> float:
     return (int.from_bytes(digest, "little") >> 11) * 2.0**-53
 
 
-def _choose(logits: Logits, sampling: Sampling, index: int) -> int:
+def _choose(logits: Logits, sampling: Sampling, index: int) -> tuple[int, int]:
+    """The token, and the likeliest one."""
     best, peak = _peak(logits)
     if sampling.temperature < GREEDY_BELOW:
-        return best
-    return _draw(logits, peak, sampling, uniform(sampling.seed, index))
+        return best, best
+    return _draw(logits, peak, sampling, uniform(sampling.seed, index)), best
 
 
 def _peak(logits: Logits) -> tuple[int, float]:
@@ -163,17 +178,6 @@ def _inverse_cdf(weights: Logits, position: float) -> int:
     offset = int(np.searchsorted(running, target, side="right"))
     # A block's sum and its running sum may differ in the last bit.
     return block * _BLOCK + min(offset, int(np.flatnonzero(inside)[-1]))
-
-
-def _with_logprobs(token: int, logits: Logits, peak: float, count: int) -> Sampled:
-    with np.errstate(under="ignore", over="ignore"):
-        weights = logits - np.float32(peak)
-        np.exp(weights, out=weights)
-    normaliser = peak + math.log(weights.sum(dtype=np.float64))
-    alternatives = tuple(
-        Alternative(int(id), float(logits[id]) - normaliser) for id in _top(logits, count)
-    )
-    return Sampled(token, float(logits[token]) - normaliser, alternatives)
 
 
 def _top(logits: Logits, count: int) -> Ids:

@@ -13,6 +13,7 @@ IsaName = Literal[
     "auto", "amx", "avx512bf16", "avx512vnni", "avx2", "neon-i8mm", "neon", "portable"
 ]
 WeightsName = Literal["auto", "file"]
+SpeculationName = Literal["auto", "off"]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Threads = Annotated[int, msgspec.Meta(ge=0, le=1024)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
@@ -30,6 +31,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     threads: Threads = 0  # 0 takes the physical cores that this process may use
     max_sequences: Positive = 32  # requests computed at once
     max_batch_tokens: Positive = 256  # rows of one forward
+    speculation: SpeculationName = "auto"  # guess tokens and verify them, where that is faster
     queue_limit: Count = 256  # requests that may wait beyond those computed
     context_length: Count = 0  # most tokens of prompt and answer; 0 takes the model's
     kv_format: KvFormat = "bf16"  # of keys and values; int8 takes half the memory

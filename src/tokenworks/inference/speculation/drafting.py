@@ -1,0 +1,95 @@
+"""One text's drafts: the likeliest guess of all sources, then the likeliest after it, and so on."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from tokenworks.inference.speculation.acceptance import Acceptance
+from tokenworks.inference.speculation.sources import (
+    KINDS,
+    EarlierAnswers,
+    Guess,
+    OwnText,
+    Source,
+    Successors,
+)
+
+MOST_INDEXED_TOKENS = 1 << 15
+"""Of a long prompt the last that many tokens are searched for what was said before."""
+
+
+class TenantMemory:
+    """What one tenant's texts taught. It is never asked for another tenant's drafts: what is
+    guessed, and so how fast an answer comes, would tell what others were told."""
+
+    def __init__(self, most_tokens: int = 1 << 15) -> None:
+        self.answers = EarlierAnswers(most_tokens)
+        self.successors = Successors(most_pairs=1 << 15)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Tokens that may come next. `chances[i]`: that token i and all before it are right."""
+
+    tokens: list[int] = field(default_factory=list)
+    chances: list[float] = field(default_factory=list)
+
+
+class Drafting:
+    """Follows one text, draws up its drafts, and learns how often its guesses are right."""
+
+    def __init__(self, prompt: list[int], memory: TenantMemory, common: Acceptance) -> None:
+        self._memory = memory
+        self._acceptance = Acceptance(KINDS, common)
+        self._own = OwnText()
+        self._sources: tuple[Source[Any], ...] = (self._own, memory.answers, memory.successors)
+        self._places: list[Any] = [source.start for source in self._sources]
+        self._own.read(prompt[-MOST_INDEXED_TOKENS:])
+        self._stand(prompt[-2:])
+        self._guesses = self._guess(self._places)
+
+    def read(self, token: int, likeliest: int) -> None:
+        """The text goes on with `token`; the model found `likeliest` the likeliest there."""
+        for guess in self._guesses:
+            if guess is not None:
+                self._acceptance.record(guess[1], guess[0] == token)
+        self._memory.successors.remember(self._places[-1], likeliest)
+        self._own.read([token])
+        self._stand([token])
+        self._guesses = self._guess(self._places)
+
+    def draft(self, most: int, least_chance: float) -> Draft:
+        """At most that many tokens, ending where the chance of all of them falls below."""
+        draft = Draft()
+        places, guesses, chance = self._places, self._guesses, 1.0
+        while len(draft.tokens) < most:
+            best, token = max(
+                (
+                    (self._acceptance.chance(guess[1]), guess[0])
+                    for guess in guesses
+                    if guess is not None
+                ),
+                default=(0.0, -1),
+            )
+            chance *= best
+            if chance < least_chance or token < 0:
+                break
+            draft.tokens.append(token)
+            draft.chances.append(chance)
+            places = [
+                source.follow(place, token)
+                for source, place in zip(self._sources, places, strict=True)
+            ]
+            guesses = self._guess(places)
+        return draft
+
+    def _stand(self, tokens: list[int]) -> None:
+        """Bring the places up to a text that ends with these further tokens."""
+        for token in tokens:
+            self._places = [
+                source.follow(place, token)
+                for source, place in zip(self._sources, self._places, strict=True)
+            ]
+        self._places[0] = self._own.place
+
+    def _guess(self, places: list[Any]) -> list[Guess | None]:
+        return [source.guess(place) for source, place in zip(self._sources, places, strict=True)]

@@ -1,0 +1,173 @@
+"""Answers with speculation are those without, token by token, drawn or greedy, on every model.
+
+Draws depend on seed and place alone, so equality of whole answers is what is asserted: stronger
+than any test of distributions, for it allows no difference at all.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tokenworks.inference.engine import Engine
+from tokenworks.inference.executors.base import Batch, Executor
+from tokenworks.inference.executors.choose import open_executor
+from tokenworks.inference.executors.scripted import ScriptedExecutor
+from tokenworks.inference.messages import Generate, Sampling, Token
+from tokenworks.inference.models.architectures.registry import ARCHITECTURES
+from tokenworks.inference.models.model import load_model
+from tokenworks.inference.models.random_model import tiny_config, write_random_model
+from tokenworks.inference.models.tensors import TensorType
+from tokenworks.inference.settings import EngineSettings
+from tokenworks.telemetry.clock import ManualClock
+
+VOCABULARY = 23
+DECODERS = [
+    family for family in ARCHITECTURES if family.gguf and not tiny_config(family).is_encoder
+]
+
+
+class TimedExecutor:
+    """Every forward takes the same on the clock, so that each draft seems worth its rows."""
+
+    def __init__(self, executor: Executor, clock: ManualClock) -> None:
+        self._executor, self._clock = executor, clock
+        self.forwards = self.rows = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._executor, name)
+
+    def forward(self, batch: Batch) -> NDArray[np.float32]:
+        self._clock.advance(0.01)
+        self.forwards += 1
+        self.rows += len(batch.tokens)
+        return self._executor.forward(batch)
+
+
+class FewWords(ScriptedExecutor):
+    """Logits follow from the last two tokens, so that texts repeat themselves."""
+
+    def forward(self, batch: Batch) -> NDArray[np.float32]:
+        super().forward(batch)
+        row, logits = 0, []
+        for span in batch.spans:
+            held = self._store[span.pages].ravel()
+            for wanted in batch.logit_rows[batch.logit_rows >= row]:
+                if wanted < row + span.length:
+                    end = span.start + wanted - row + 1
+                    last = held[max(0, end - 2) : end]
+                    seed = int(last[-1]) * VOCABULARY + int(last[0])
+                    drawn = np.random.default_rng(seed).standard_normal(VOCABULARY, np.float32)
+                    logits.append(drawn * np.float32(4.0))
+            row += span.length
+        return np.array(logits, np.float32).reshape(-1, VOCABULARY)
+
+
+def run(
+    executor: Executor, requests: list[Generate], speculation: str, **changes: Any
+) -> tuple[dict[str, list[Token]], TimedExecutor]:
+    clock = ManualClock()
+    timed = TimedExecutor(executor, clock)
+    values = {"model_path": "", "model_id": "m", "max_sequences": 4, "max_batch_tokens": 64}
+    engine = Engine(
+        timed, EngineSettings(**{**values, **changes, "speculation": speculation}), clock
+    )
+    received: dict[str, list[Token]] = {request.request_id: [] for request in requests}
+    for request in requests:
+        assert engine.submit(request) is None
+    while step := engine.step():
+        engine.check_integrity()
+        assert not step.failed
+        for token in step.tokens:
+            received[token.request_id].append(token)
+    return received, timed
+
+
+def few_words() -> FewWords:
+    return FewWords(vocabulary_size=VOCABULARY)
+
+
+def asked(name: str, prompt: list[int], **sampling: Any) -> Generate:
+    return Generate(
+        request_id=name, prompt=prompt, sampling=Sampling(**{"max_tokens": 60, **sampling})
+    )
+
+
+SAMPLING = st.fixed_dictionaries(
+    {
+        "temperature": st.sampled_from([0.0, 0.7, 1.3]),
+        "top_p": st.sampled_from([1.0, 0.8]),
+        "seed": st.integers(0, 1000),
+        "max_tokens": st.integers(1, 70),
+        "stop_tokens": st.sampled_from([(), (3,), (1, 2)]),
+        "logprobs": st.sampled_from([None, 2]),
+        "frequency_penalty": st.sampled_from([0.0, 0.5]),
+        "min_tokens": st.sampled_from([0, 1]),
+    }
+)
+PROMPTS = st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=40)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(PROMPTS, SAMPLING), min_size=1, max_size=6))
+def test_answers_are_the_same_token_by_token(asks: list[tuple[list[int], dict[str, Any]]]) -> None:
+    requests = [
+        asked(str(number), prompt, **sampling) for number, (prompt, sampling) in enumerate(asks)
+    ]
+    with_drafts, _ = run(few_words(), requests, "auto")
+    without, _ = run(few_words(), requests, "off")
+    assert with_drafts == without
+
+
+def test_drafts_save_forwards() -> None:
+    requests = [asked("a", [1, 2, 3], temperature=0.0, max_tokens=200)]
+    answers, with_drafts = run(few_words(), requests, "auto")
+    same, without = run(few_words(), requests, "off")
+    assert answers == same
+    assert without.forwards == 200
+    assert with_drafts.forwards < 80
+    assert with_drafts.rows > with_drafts.forwards
+
+
+def test_pages_that_run_out_shorten_drafts_and_lose_nothing() -> None:
+    requests = [asked(str(number), [number] * 5, temperature=0.5) for number in range(4)]
+    executor = few_words()
+    executor.page_bytes = 2**20 // 10  # ten pages for four answers of five
+    answers, _ = run(executor, requests, "auto", kv_memory_mb=1)
+    same, _ = run(few_words(), requests, "off")
+    assert answers == same
+
+
+def test_an_answer_never_grows_beyond_what_it_may_take() -> None:
+    requests = [asked("a", [1, 2, 3], temperature=0.0, max_tokens=509)]  # the whole context
+    answers, _ = run(few_words(), requests, "auto")
+    assert len(answers["a"]) == 509
+    assert answers["a"][-1].finish_reason == "length"
+
+
+@pytest.mark.parametrize("kv_format", ["bf16", "int8"])
+@pytest.mark.parametrize("family", DECODERS, ids=lambda family: family.name)
+def test_every_architecture_gives_the_same_bits(
+    tmp_path: Path, family: Any, kv_format: str
+) -> None:
+    config = replace(tiny_config(family), context_length=128)
+    write_random_model(tmp_path / "m.gguf", config, type=TensorType.Q8_0)
+    model = load_model(tmp_path / "m.gguf")
+    prompt = [int(token) for token in np.random.default_rng(1).integers(0, 50, 8)]
+    requests = [
+        asked(str(number), prompt * 2 + [number], temperature=temperature, seed=number, logprobs=2)
+        for number, temperature in enumerate((0.0, 0.0, 0.3, 0.8))
+    ]
+    found = {}
+    for speculation in ("auto", "off"):
+        values = {"model_path": "m", "model_id": "m", "threads": 2, "kv_format": kv_format}
+        executor = open_executor(model, EngineSettings(**values))
+        found[speculation] = run(executor, requests, speculation)
+    model.close()
+    assert found["auto"][0] == found["off"][0]
+    assert found["auto"][1].rows > found["off"][1].rows  # some draft was verified
