@@ -19,6 +19,8 @@ constexpr Format own_format(Source source) {
 
 enum class Activation { silu, gelu_tanh, gelu };
 
+constexpr int kLogitBlock = 256;
+
 struct Kernels {
     const char* name;
     bool (*supported)();
@@ -63,6 +65,10 @@ struct Kernels {
     // Merges the parts of consecutive stretches of chunks, [stretches, count, part_floats(head_dim)], and writes each
     // query's result.
     void (*settle)(const Query* queries, int count, float* parts, int stretches, int head_dim);
+    // The largest of each kLogitBlock logits; whether all of them are numbers, and none is infinite.
+    bool (*largest_logits)(const float* logits, int count, float* blocks);
+    // exp((logit - peak) * sharpness), or 0 where that exponent is below `cut`, whole blocks of them, and each block's sum.
+    void (*weigh_logits)(const float* logits, int count, float peak, float sharpness, float cut, float* weights, float* sums);
 };
 
 extern const Kernels kPortableKernels;

@@ -5,12 +5,14 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <cstring>
 #include <optional>
 
 #include "decode.h"
+#include "sampling.h"
 #include "suffixes.h"
 #include "timing.h"
 #include "transformer.h"
@@ -213,6 +215,12 @@ void check_shape(int threads, const Shape& s) {
            "frequencies disagree in number");
 }
 
+std::tuple<int, int, float> chosen(const std::string& path, Floats logits, float temperature, int top_k, float top_p, float min_p, double position) {
+    expect(logits.size() > 0, "no logits");
+    const Choice choice = choose(path_named(path), {logits.data(), logits.size()}, {temperature, top_k, top_p, min_p}, position);
+    return {choice.token, choice.likeliest, choice.peak};
+}
+
 std::pair<int, int> pair_of(Suffixes::Place place) { return {place.state, place.length}; }
 
 int checked_state(const Suffixes& suffixes, int state) {
@@ -230,6 +238,8 @@ NB_MODULE(_kernels, m) {
     m.def("panel_seconds", &seconds, "path"_a, "threads"_a, "inputs"_a, "formats"_a, "rows"_a, nb::kw_only(),
           "memory_bytes"_a, "pass_bytes"_a, "runs"_a, "What each format takes for a panel.");
     m.def("decoded", &decoded, "encoding"_a, "raw"_a, "rows"_a, "inputs"_a, "An embedding's rows as they are read.");
+    m.def("choose", &chosen, "path"_a, "logits"_a, "temperature"_a, "top_k"_a, "top_p"_a, "min_p"_a, "position"_a,
+          "The next token, the likeliest one and its logit.");
     nb::class_<Suffixes>(m, "Suffixes")
         .def(nb::init<>())
         .def("add", [](Suffixes& self, const std::vector<int>& tokens) { for (int token : tokens) self.add(token); }, "tokens"_a)

@@ -7,6 +7,7 @@ namespace tokenworks::portable {
 #include "product.inl"
 #include "attention.inl"
 #include "decode.inl"
+#include "sampling.inl"
 #include "panels.inl"
 static bool supported() { return true; }
 }  // namespace tokenworks::portable
@@ -14,7 +15,8 @@ static bool supported() { return true; }
 namespace tokenworks {
 const Kernels kPortableKernels = {
     "portable",         portable::supported, portable::pack_panel, portable::product, portable::rms_norm, portable::layer_norm, portable::add_to,
-    portable::quantise, nullptr, nullptr, portable::activate, portable::activate_group, portable::rotate,  portable::store_key, portable::store_value, portable::attend, portable::settle};
+    portable::quantise, nullptr, nullptr, portable::activate, portable::activate_group, portable::rotate,  portable::store_key, portable::store_value, portable::attend, portable::settle,
+    portable::largest_logits, portable::weigh_logits};
 
 const Kernels* const kAllKernels[] = {
 #if defined(__x86_64__)

@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from tokenworks.errors import EngineError
+from tokenworks.inference._kernels import choose, supported_paths
 from tokenworks.inference.messages import Sampling
 from tokenworks.inference.sampler import sample, uniform
 
@@ -69,6 +70,49 @@ def test_a_drawn_token_is_one_that_the_filters_leave(
     token = sample(logits, sampling, index).token
 
     assert distribution(logits, sampling)[token] > 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    size=st.sampled_from([1, 15, 16, 255, 257, 1000, 5003]),
+    sampling=samplings,
+    spread=st.sampled_from([0.5, 3.0, 20.0]),
+    position=st.floats(0, 1, exclude_max=True),
+)
+@pytest.mark.parametrize("path", supported_paths())
+def test_every_path_draws_where_the_running_sum_passes_the_position(
+    path: str, seed: int, size: int, sampling: Sampling, spread: float, position: float
+) -> None:
+    logits = (np.random.default_rng(seed).standard_normal(size) * spread).astype(np.float32)
+    token, likeliest, peak = choose(
+        path,
+        logits,
+        sampling.temperature,
+        sampling.top_k,
+        sampling.top_p,
+        sampling.min_p,
+        position,
+    )
+    expected = distribution(logits, sampling)
+    running = np.cumsum(expected)
+    assert (likeliest, peak) == (int(logits.argmax()), logits.max())
+    assert expected[token] > 0
+    assert running[token] > position - 1e-5
+    assert running[token] - expected[token] < position + 1e-5
+
+
+@pytest.mark.parametrize("path", supported_paths())
+def test_every_path_notices_what_is_no_number_wherever_it_is(path: str) -> None:
+    for place in (0, 14, 255, 256, 300):
+        for bad in (math.nan, math.inf):
+            logits = np.zeros(301, np.float32)
+            logits[place] = bad
+            assert choose(path, logits, 0.7, 0, 1.0, 0.0, 0.5)[1] == place
+        logits[place] = -math.inf
+        token, _, peak = choose(path, logits, 0.7, 0, 1.0, 0.0, 0.5)
+        assert peak == 0.0
+        assert token != place
 
 
 @pytest.mark.parametrize(

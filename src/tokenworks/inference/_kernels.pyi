@@ -25,6 +25,15 @@ def panel_seconds(
     runs: int,
 ) -> list[float]: ...
 def decoded(encoding: str, raw: NDArray[np.uint8], rows: int, inputs: int) -> bytes: ...
+def choose(
+    path: str,
+    logits: NDArray[np.float32],
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    min_p: float,
+    position: float,
+) -> tuple[int, int, float]: ...
 
 class Suffixes:
     """The suffix automaton of texts; a place is (state, length of the string)."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenworks.errors import EngineError
+from tokenworks.inference import _kernels
 from tokenworks.inference.messages import Alternative, Sampling, Score
 from tokenworks.inference.steering import Steering
 
@@ -22,7 +23,8 @@ Ids = NDArray[np.intp]
 GREEDY_BELOW = 1e-5
 """Temperatures below this are greedy: dividing by them would leave the range of float32."""
 
-_BLOCK = 256
+
+_PATH = _kernels.supported_paths()[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,9 @@ def score(logits: Logits, token: int, alternatives: int) -> Score:
 
     Raises EngineError if the logits have no finite maximum.
     """
-    peak = _peak(logits)[1]
+    best = int(logits.argmax())  # a NaN counts as the maximum
+    peak = float(logits[best])
+    _check(best, peak)
     with np.errstate(under="ignore", over="ignore"):
         weights = logits - np.float32(peak)
         np.exp(weights, out=weights)
@@ -95,89 +99,25 @@ def uniform(seed: int, index: int) -> float:
 
 def _choose(logits: Logits, sampling: Sampling, index: int) -> tuple[int, int]:
     """The token, and the likeliest one."""
-    best, peak = _peak(logits)
-    if sampling.temperature < GREEDY_BELOW:
-        return best, best
-    return _draw(logits, peak, sampling, uniform(sampling.seed, index)), best
+    greedy = sampling.temperature < GREEDY_BELOW
+    token, likeliest, peak = _kernels.choose(
+        _PATH,
+        logits,
+        0.0 if greedy else sampling.temperature,
+        sampling.top_k,
+        sampling.top_p,
+        sampling.min_p,
+        0.0 if greedy else uniform(sampling.seed, index),
+    )
+    _check(likeliest, peak)
+    return token, likeliest
 
 
-def _peak(logits: Logits) -> tuple[int, float]:
-    """The likeliest token and its logit."""
-    best = int(logits.argmax())  # a NaN counts as the maximum
-    peak = float(logits[best])
+def _check(likeliest: int, peak: float) -> None:
     if not math.isfinite(peak):
         raise EngineError(
-            f"the model computed {peak} for token {best}: no next token can be chosen"
+            f"the model computed {peak} for token {likeliest}: no next token can be chosen"
         )
-    return best, peak
-
-
-def _draw(logits: Logits, peak: float, sampling: Sampling, position: float) -> int:
-    with np.errstate(over="ignore", under="ignore"):
-        # In place from here on: fresh memory costs more than the arithmetic.
-        weights = logits - np.float32(peak)
-        weights *= np.float32(1.0 / sampling.temperature)
-        ids = _likely(weights, sampling)
-        if ids is not None:
-            weights = weights[ids]
-        np.exp(weights, out=weights)
-    if sampling.top_p < 1.0:
-        kept = _nucleus(weights, sampling.top_p)
-        weights = weights[kept]
-        ids = kept if ids is None else ids[kept]
-    chosen = _inverse_cdf(weights, position)
-    return chosen if ids is None else int(ids[chosen])
-
-
-def _likely(scaled: Logits, sampling: Sampling) -> Ids | None:
-    """What min-p and top-k leave, ascending; None for everything.
-
-    Top-k keeps all tokens that tie with the k-th, as vLLM does. `scaled` has its maximum at 0.
-    """
-    ids: Ids | None = None
-    if sampling.min_p > 0.0:
-        ids = np.flatnonzero(scaled >= np.float32(math.log(sampling.min_p)))
-        scaled = scaled[ids]
-    if 0 < sampling.top_k < scaled.size:
-        kept = np.flatnonzero(scaled >= _kth_largest(scaled, sampling.top_k))
-        ids = kept if ids is None else ids[kept]
-    return ids
-
-
-def _nucleus(weights: Logits, top_p: float) -> Ids:
-    """The fewest most likely tokens with at least `top_p` of the weight; ids ascending.
-
-    Tokens lighter than (1 - top_p) * total / count cannot matter: all of them together weigh less
-    than what the nucleus leaves out. Of the rest only the weights are sorted, not the ids.
-    """
-    total = float(weights.sum(dtype=np.float64))
-    candidates = np.flatnonzero(weights >= np.float32((1.0 - top_p) * total / weights.size))
-    heaviest_first = np.sort(weights[candidates])[::-1]
-    mass = np.cumsum(heaviest_first.astype(np.float64))
-    count = min(int(np.searchsorted(mass, top_p * total)) + 1, candidates.size)
-    lightest = heaviest_first[count - 1]
-    kept: Ids = candidates[weights[candidates] >= lightest]
-    surplus = kept.size - count
-    if surplus:  # ties at the edge: the lowest ids stay
-        tied = np.flatnonzero(weights[kept] == lightest)
-        kept = np.delete(kept, tied[-surplus:])
-    return kept
-
-
-def _inverse_cdf(weights: Logits, position: float) -> int:
-    """The index at which the running sum of the weights passes `position` of their total.
-
-    In two levels, blocks and then one block's tokens, because a long running sum is slow.
-    """
-    starts = np.arange(0, weights.size, _BLOCK)
-    mass = np.cumsum(np.add.reduceat(weights, starts, dtype=np.float64))
-    target = position * mass[-1]
-    block = int(np.searchsorted(mass, target, side="right"))
-    inside = weights[block * _BLOCK : (block + 1) * _BLOCK]
-    running = np.cumsum(inside, dtype=np.float64) + (mass[block - 1] if block else 0.0)
-    offset = int(np.searchsorted(running, target, side="right"))
-    # A block's sum and its running sum may differ in the last bit.
-    return block * _BLOCK + min(offset, int(np.flatnonzero(inside)[-1]))
 
 
 def _top(logits: Logits, count: int) -> Ids:
