@@ -44,7 +44,9 @@ def peers_on(path: Path, threads: int, *, has_sense: bool) -> Peers:
     """Those on a model. One that answers nonsense does not count; where the weights are random
     (`has_sense` False) there is no answer to judge by."""
     q4_0 = llamacpp.transcoded(path, "Q4_0")
-    found: list[Any] = [*_llamacpp((path, q4_0), threads), *_ikllama((path, q4_0), threads)]
+    # The file of random weights is in Q4_0 itself, but for its head.
+    files = (path, q4_0) if has_sense else (path, q4_0, llamacpp.transcoded(path, "Q4_1"))
+    found: list[Any] = [*_llamacpp(files, threads), *_ikllama(files, threads)]
     answers = {}
     # It computes with the same weights of either file; one is enough where loading takes long.
     for file in (path, q4_0) if has_sense else (path,):
@@ -56,7 +58,7 @@ def peers_on(path: Path, threads: int, *, has_sense: bool) -> Peers:
             if "Paris" not in answers[plain.name]:
                 continue
         found += [openvino_peer.Peer(file, threads, way) for way in openvino_peer.WAYS]
-    buffers = {peer.name: peer.buffers() for peer in _llamacpp((path, q4_0), threads) if peer.flash}
+    buffers = {peer.name: peer.buffers() for peer in _llamacpp(files, threads) if peer.flash}
     if Trial.running:
         found = list({type(peer): peer for peer in found}.values())
     return Peers(found, buffers, answers)

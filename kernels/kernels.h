@@ -12,9 +12,10 @@ namespace tokenworks {
 // The format whose groups a source's weights have, or come nearest to.
 constexpr Format own_format(Source source) {
     using enum Source;
-    return source == q4_0 || source == q4_1 || source == q4_k ? Format::q4
-           : source == q5_0                                   ? Format::q6
-                                                              : Format::q8;
+    return source == q4_0                      ? Format::q4_centred
+           : source == q4_1 || source == q4_k ? Format::q4
+           : source == q5_0                   ? Format::q6
+                                              : Format::q8;
 }
 
 enum class Activation { silu, gelu_tanh, gelu };

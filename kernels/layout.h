@@ -5,6 +5,7 @@
 //
 //   Q4 group: 256 B nibbles, 16 fp16 scales, 16 fp16 minima   weight = scale * nibble + minimum
 //             byte 64*c + 4*r + i holds row r, input 4*c+i (low nibble) and input 16+4*c+i (high)
+//   Centred Q4 group: the same without the minima              weight = scale * (nibble - 8)
 //   Q6 group: 384 B codes, 16 fp16 scales                     weight = scale * (code - 32)
 //             byte 64*c + 4*r + i holds row r, input 4*c+i in its low six bits, c < 6; the two bits above them, of
 //             three c in a row, are a code too, low bits first: input 24+i of c = 0, 1, 2, input 28+i of c = 3, 4, 5
@@ -24,17 +25,20 @@ constexpr int kGroup = 32;
 constexpr int kTileRows = 16;  // of activations
 constexpr int kPageTokens = 16;
 
-constexpr int kQ4Nibbles = 256, kQ4GroupBytes = kQ4Nibbles + 64;
+constexpr int kQ4Nibbles = 256, kQ4GroupBytes = kQ4Nibbles + 64, kQ4CentredGroupBytes = kQ4Nibbles + 32;
 constexpr int kQ6Bytes = 384, kQ6GroupBytes = kQ6Bytes + 32;
 constexpr int kQ8Bytes = 512, kQ8GroupBytes = kQ8Bytes + 32;
 
-enum class Format { q4, q4_wide, q6, q8, bf16 };
+enum class Format { q4_centred, q4, q4_wide, q6, q8, bf16 };
 
 constexpr int code_bytes_of(Format format) {  // of a group
     return format == Format::q8 ? kQ8Bytes : format == Format::q6 ? kQ6Bytes : kQ4Nibbles;
 }
 constexpr int group_bytes_of(Format format) {
-    return format == Format::q8 ? kQ8GroupBytes : format == Format::q6 ? kQ6GroupBytes : kQ4GroupBytes;
+    return format == Format::q8           ? kQ8GroupBytes
+           : format == Format::q6         ? kQ6GroupBytes
+           : format == Format::q4_centred ? kQ4CentredGroupBytes
+                                          : kQ4GroupBytes;
 }
 
 // A wide product is an exact integer over blocks of groups: of weights of 15 bits and activations of two digits, high and

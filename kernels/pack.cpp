@@ -40,6 +40,7 @@ Matrix pack(const Kernels& kernels, Arena& arena, Team& team, const Tensor& tens
             const int* order, const Wanted& wanted, const Matrix& before) {
     Matrix m;
     m.format = format_for(tensor.source, inputs, wanted.format);
+    if (m.format == Format::q4_centred && kernels.widen) m.format = Format::q4;  // pairs take the room of the minima
     m.rows = rows;
     m.inputs = inputs;
     m.panel_bytes = panel_bytes(m.format, inputs);

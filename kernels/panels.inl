@@ -41,7 +41,7 @@ TW_INLINE void keep_quants(const uint8_t* from, int groups, int lane, Chunk& chu
         if (part == 0) take_apart<source>(from + g / groups_of_block * block.bytes, numbers);
         const int8_t* quants = numbers.quants + part * kGroup;
         chunk.scale[g][lane] = numbers.scale[part];
-        if constexpr (own_format(source) != Format::q4) {
+        if constexpr (own_format(source) > Format::q4) {
             int8_t* codes = (int8_t*)chunk.codes[lane] + g * kGroup;
             for (int i = 0; i < kGroup; ++i)  // -128, which no encoder emits, would be one too many for dot_q8
                 codes[i] = source == Source::q8_0 && quants[i] == -128 ? -127 : quants[i];
@@ -51,7 +51,7 @@ TW_INLINE void keep_quants(const uint8_t* from, int groups, int lane, Chunk& chu
                 for (int i = 0; i < 16; ++i) codes[i] = uint8_t(quants[i] | quants[16 + i] << 4);
             else  // its nibbles lie in this order already, at the end of the block
                 __builtin_memcpy(codes, from + (g + 1) * block.bytes - 16, 16);
-            // Q4_0 is scale * (nibble - 8): a power of two times the scale, exact in fp16 unless it overflows.
+            // Q4_0 is scale * (nibble - 8), and where minima are wanted, that times the scale is exact in fp16.
             chunk.least[g][lane] = source == Source::q4_0 ? -8.0f * numbers.scale[0] : -numbers.minimum[part];
         }
     }
@@ -181,7 +181,7 @@ TW_INLINE void put_q6(const uint8_t* quants, uint8_t* out) {
 // The chunk's groups as the panel has them: four inputs of all rows, then the next four.
 template <Format format>
 TW_INLINE void put(const Chunk& chunk, int rows, int groups, uint8_t* out) {
-    constexpr int code_bytes = code_bytes_of(format), of_row = format == Format::q4 ? kGroup / 2 : kGroup;
+    constexpr int code_bytes = code_bytes_of(format), of_row = format <= Format::q4 ? kGroup / 2 : kGroup;
     for (int g = 0; g < groups; ++g) {
         for (int r = 0; r < rows; ++r) {
             const uint8_t* codes = chunk.codes[r] + g * of_row;
@@ -212,7 +212,7 @@ static void pack_rows(Format format, const uint8_t* const* rows, const float* im
         const size_t from = size_t(begin / block.weights) * block.bytes;
         bool kept = false;
         if constexpr (kKeepsQuants<source>)
-            if (format == own_format(source)) {
+            if (format == own_format(source) || (source == Source::q4_0 && format == Format::q4)) {
                 for (int r = 0; r < count; ++r) keep_quants<source>(rows[r] + from, groups, r, chunk);
                 kept = true;
             }
@@ -222,6 +222,7 @@ static void pack_rows(Format format, const uint8_t* const* rows, const float* im
             round_rows(x, importance ? importance + begin : ones, format, count, groups, chunk);
         }
         switch (format) {
+            case Format::q4_centred: put<Format::q4_centred>(chunk, count, groups, out); break;
             case Format::q4: put<Format::q4>(chunk, count, groups, out); break;
             case Format::q6: put<Format::q6>(chunk, count, groups, out); break;
             default: put<Format::q8>(chunk, count, groups, out); break;

@@ -5,7 +5,8 @@ TW_INLINE void put(float* out, Floats v, bool accumulate) {
 }
 
 // One panel times `Rows` activation rows. Per output: for each group in order
-//   total += (weight scale * activation scale) * dot;  then, for Q4,  total += minimum * scaled sum.
+//   total += (weight scale * activation scale) * dot;  then, for Q4,  total += minimum * scaled sum
+// (of centred groups the minimum is -8 * scale, exactly what a Q4 group would hold).
 template <Format format, int Rows>
 TW_INLINE void panel_tile(const uint8_t* w, const Activations& in, int row, Floats* total) {
     constexpr int code_bytes = code_bytes_of(format), group_bytes = group_bytes_of(format);
@@ -21,7 +22,7 @@ TW_INLINE void panel_tile(const uint8_t* w, const Activations& in, int row, Floa
             sums[r] = in.sum[cell + r];
         }
         Ints dots[Rows];
-        if constexpr (format == Format::q4)
+        if constexpr (format == Format::q4 || format == Format::q4_centred)
             dot_q4<Rows>(w, values, dots);
         else if constexpr (format == Format::q6)
             dot_q6<Rows>(w, values, sums, dots);
@@ -31,8 +32,9 @@ TW_INLINE void panel_tile(const uint8_t* w, const Activations& in, int row, Floa
 #pragma GCC unroll 8
         for (int r = 0; r < Rows; ++r)
             total[r] = fused(multiply(scale, splat(in.scale[cell + r])), to_floats(dots[r]), total[r]);
-        if constexpr (format == Format::q4) {
-            const Floats least = load_half((const uint16_t*)(w + code_bytes + 32));
+        if constexpr (format == Format::q4 || format == Format::q4_centred) {
+            const Floats least = format == Format::q4 ? load_half((const uint16_t*)(w + code_bytes + 32))
+                                                      : multiply(scale, splat(-8.0f));
 #pragma GCC unroll 8
             for (int r = 0; r < Rows; ++r)
                 total[r] = fused(least, splat(in.scaled_sum[cell + r]), total[r]);
@@ -85,6 +87,8 @@ static void product_of(const Matrix& m, int begin, int end, const Activations& i
 static void product(const Matrix& m, int begin, int end, const Activations& in, int rows, float* out, size_t stride,
                     bool accumulate) {
     switch (m.format) {
+        case Format::q4_centred:
+            return product_of<Format::q4_centred>(m, begin, end, in, rows, out, stride, accumulate);
         case Format::q4: return product_of<Format::q4>(m, begin, end, in, rows, out, stride, accumulate);
         case Format::q6: return product_of<Format::q6>(m, begin, end, in, rows, out, stride, accumulate);
         case Format::q8: return product_of<Format::q8>(m, begin, end, in, rows, out, stride, accumulate);

@@ -28,6 +28,9 @@ def expected_panels(
             return _bf16(dequantise(raw, type, shape))
         own = format == panel_format(type, shape[1])
         counts = (np.ones(shape[1], "f4") if importance is None else importance).reshape(-1, GROUP)
+        if format == "q4_centred":
+            quants, scale, _ = _nibbles(raw, type, shape)
+            return _q4(quants, scale)
         if format == "q4":
             if own:
                 return _q4(*_nibbles(raw, type, shape))
@@ -163,18 +166,17 @@ def _nibbles(
     return nibbles.reshape(*of_rows, 16), scale.reshape(of_rows), least.reshape(of_rows)
 
 
-def _q4(
-    nibbles: NDArray[np.uint8], scale: NDArray[np.float16], least: NDArray[np.float16]
-) -> bytes:
+def _q4(nibbles: NDArray[np.uint8], *numbers: NDArray[np.float16]) -> bytes:
+    """With scales, and with minima too unless nibbles are centred."""
     groups = nibbles.shape[1]
     codes = _panelled(nibbles).reshape(-1, ROWS, groups, 4, 4).transpose(0, 2, 3, 1, 4)
-    scales, leasts = (
+    halves = [
         _panelled(np.where(np.isnan(half), 0, half).astype("<f2"))
         .reshape(-1, ROWS, groups)
         .transpose(0, 2, 1)
-        for half in (scale, least)
-    )
-    return _joined(codes, scales, leasts)
+        for half in numbers
+    ]
+    return _joined(codes, *halves)
 
 
 def _bf16(values: NDArray[np.float32]) -> bytes:
@@ -211,10 +213,10 @@ def panel_weights(
         bits = np.frombuffer(packed, "<u2").reshape(panels, inputs, ROWS).transpose(0, 2, 1)
         return (bits.astype(np.uint32) << 16).view(np.float32).reshape(-1, inputs)[:rows]
     groups = np.frombuffer(packed, np.uint8).reshape(panels, inputs // GROUP, -1)
-    size = {"q4": 256, "q6": 384, "q8": 512}[format]
+    size = {"q4_centred": 256, "q4": 256, "q6": 384, "q8": 512}[format]
     codes, halves = np.split(groups, [size], axis=-1)
     codes = codes.reshape(panels, inputs // GROUP, -1, ROWS, 4)
-    if format == "q4":
+    if format.startswith("q4"):
         codes = np.concatenate([codes & 15, codes >> 4], axis=2)
     if format == "q6":
         above = codes >> 6 << np.array([0, 2, 4] * 2, np.uint8)[:, None, None]
@@ -224,5 +226,7 @@ def panel_weights(
     quants = quants.transpose(0, 3, 1, 2, 4).reshape(panels, ROWS, -1, GROUP)
     numbers = np.ascontiguousarray(halves).view("<f2").astype(np.float32)
     of_rows = numbers.reshape(panels, inputs // GROUP, -1, ROWS).transpose(2, 0, 3, 1)[..., None]
+    if format == "q4_centred":
+        quants = quants - np.int8(8)
     weights = quants * of_rows[0] + (of_rows[1] if format == "q4" else np.float32(0))
     return np.asarray(weights.reshape(-1, inputs)[:rows])

@@ -72,6 +72,12 @@ struct Rows {  // activations with their own memory
     }
 };
 
+// A path with wide products packs Q4_0 with the minima that it will overwrite.
+bool packs(Source source, Format format) {
+    return format <= own_format(source) ? format != Format::q4_centred || source == Source::q4_0
+                                        : format == Format::q4 && source == Source::q4_0;
+}
+
 // The quants of a format, and two of them without which a group's floats would not be exact in it.
 struct Quants { int least, most, first, second; };
 
@@ -281,8 +287,8 @@ int main() {
     for (int source = 0; source < kSources; ++source)
         for (int count : {1, 5, 16})
             for (int groups : {1, 7, 8, 16})
-                for (Format format : {Format::q4, Format::q6, Format::q8})
-                    if (groups * kGroup % kBlocks[source].weights == 0 && format <= own_format(Source(source)))
+                for (Format format : {Format::q4_centred, Format::q4, Format::q6, Format::q8})
+                    if (groups * kGroup % kBlocks[source].weights == 0 && packs(Source(source), format))
                         check_packing(paths, Source(source), format, groups * kGroup, count);
     for (int outputs : {1, 16, 40})
         for (int inputs : {32, 96, 576})

@@ -20,7 +20,7 @@ def wanted_of(isa: str, type: TensorType, inputs: int) -> list[GroupFormat | Non
     return [
         wanted
         for wanted in (None, *FORMATS)
-        if isa not in WIDE_PATHS or panel_format(type, inputs, wanted) != "q4"
+        if isa not in WIDE_PATHS or not panel_format(type, inputs, wanted).startswith("q4")
     ]
 
 

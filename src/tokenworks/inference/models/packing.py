@@ -14,7 +14,8 @@ from tokenworks.inference.models.tensors import TensorInfo
 KERNEL_LANES = 16
 """Heads are whole numbers of so many dimensions in the native kernels."""
 _PANEL_ROWS = 16
-_GROUP_BYTES = {"q4": 320, "q6": 416, "q8": 544}  # of 16 rows by 32 inputs: quants, scales, minima
+_GROUP_BYTES = {"q4_centred": 288, "q4": 320, "q6": 416, "q8": 544}
+"""Of 16 rows by 32 inputs: quants, scales, minima."""
 _ALIGNMENT = 64
 _ROW_SCALES_BYTES = 64  # of a panel of 4-bit groups on a wide path
 WIDE_PATHS = frozenset({"amx"})
@@ -45,7 +46,7 @@ def footprint(
     packed = packed_bytes(tensors, config, formats, wide=wide)
     return Footprint(
         packed_bytes=sum(packed.values()),
-        four_bit_bytes=packed["q4"],
+        four_bit_bytes=packed["q4"] + packed["q4_centred"],
         layers=config.layers,
         kv_heads=config.kv_heads,
         head_dim=config.head_dim,
@@ -72,14 +73,14 @@ def packed_bytes(
     total: Counter[str] = Counter()
     for name, info in tensors.items():
         if name not in left_out:
-            format, size = _packed(name, info, config, formats)
-            if wide and format == "q4":
-                size += panels_of(info.shape[0]) * _ROW_SCALES_BYTES
+            format, size = _packed(name, info, config, formats, wide=wide)
             total[format] += -(-size // _ALIGNMENT) * _ALIGNMENT
     return total
 
 
-def _packed(name: str, info: TensorInfo, config: ModelConfig, formats: Formats) -> tuple[str, int]:
+def _packed(
+    name: str, info: TensorInfo, config: ModelConfig, formats: Formats, *, wide: bool
+) -> tuple[str, int]:
     if name == "position_embd.weight":
         return "f32", 4 * config.positions * config.hidden
     if len(info.shape) == 1:
@@ -87,6 +88,8 @@ def _packed(name: str, info: TensorInfo, config: ModelConfig, formats: Formats) 
     rows, inputs = info.shape
     of = matrix_class(name, tied=config.tied_embedding)
     format = panel_format(info.type, inputs, formats.get(of) if of else None)
+    if wide and format.startswith("q4"):
+        return "q4", panels_of(rows) * (panel_bytes("q4", inputs) + _ROW_SCALES_BYTES)
     return format, panels_of(rows) * panel_bytes(format, inputs)
 
 

@@ -78,7 +78,7 @@ def measure_panels(
 def rounding_could_pay(tensors: Mapping[str, TensorInfo], config: ModelConfig) -> bool:
     """Whether any matrix takes more than the smallest format."""
     return any(
-        panel_format(info.type, info.shape[1]) not in ("q4", "bf16")
+        panel_format(info.type, info.shape[1]) not in ("q4_centred", "q4", "bf16")
         for _, info in _matrices(tensors, config)
     )
 
