@@ -35,7 +35,11 @@ class Ours:
         kv_format: KvFormat = "bf16",
     ) -> None:
         settings = EngineSettings(
-            model_path=str(path), model_id="bench", threads=threads, max_batch_tokens=PROMPT
+            model_path=str(path),
+            model_id="bench",
+            threads=threads,
+            max_batch_tokens=PROMPT,
+            speculation="off",  # kernels are compared, and no peer guesses either
         )
         executor = NativeExecutor(
             load_model(path),

@@ -138,7 +138,9 @@ def write_model(path: Path, config: ModelConfig, type: TensorType) -> None:
 
 def decode_seconds(path: Path, threads: int) -> float:
     """Median seconds from one token of a lone answer to the next, in the engine."""
-    settings = EngineSettings(model_path=str(path), model_id="bench", threads=threads)
+    settings = EngineSettings(
+        model_path=str(path), model_id="bench", threads=threads, speculation="off"
+    )
     executor = NativeExecutor(load_model(path), isa="auto", threads=threads, context_length=0)
     engine = Engine(executor, settings, MonotonicClock())
     sampling = Sampling(max_tokens=TOKENS + 1, temperature=0.0)

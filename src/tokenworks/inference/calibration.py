@@ -161,7 +161,9 @@ def _forward(executor: Executor, position: int, timer: Timer) -> float:
 
 def _engine_step(executor: Executor, timer: Timer) -> float:
     """Seconds of a step that decodes one request."""
-    settings = EngineSettings(model_path="", model_id="calibration", kv_memory_mb=16)
+    settings = EngineSettings(
+        model_path="", model_id="calibration", kv_memory_mb=16, speculation="off"
+    )
     engine = Engine(executor, settings, MonotonicClock())
     sampling = Sampling(max_tokens=_RUNS + 2)
     engine.submit(Generate(request_id="calibration", prompt=[1], sampling=sampling))
