@@ -1,5 +1,5 @@
 """Whether an answer depends on what a server saved: greedy answers of a busy server, with all it
-reuses, against those of servers that have just been started and do nothing else."""
+reuses, against those of servers that have just been started, guess nothing and do nothing else."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +24,7 @@ def measure(setup: Setup, found: Findings) -> None:
         busy = [together(served, bodies), together(served, bodies)]
     alone = []
     for body in bodies:
-        with running(setup.ours) as served:
+        with running(setup.ours_without_speculation) as served:
             alone.append(ask(served, body).text)
     failures = sum(
         text != expected for texts in busy for text, expected in zip(texts, alone, strict=True)

@@ -1,10 +1,11 @@
 """Serving: our server against llama-server and OpenVINO GenAI's continuous batching, over HTTP.
 
 make peers AREA=serving                      # once: builds llama-server natively
-make bench AREA=serving                      # all; or in three parts:
-make bench AREA=serving SHARD=1/3            # short questions, shared prefixes
-make bench AREA=serving SHARD=2/3            # many turns, agents
-make bench AREA=serving SHARD=3/3            # edits, long prompts beside chats, and the rest
+make bench AREA=serving                      # all; or in four parts:
+make bench AREA=serving SHARD=1/4            # short questions, shared prefixes
+make bench AREA=serving SHARD=2/4            # many turns, agents
+make bench AREA=serving SHARD=3/4            # edits, long prompts beside chats, and the rest
+make bench AREA=serving SHARD=4/4            # with speculation against without
 
 Texts are those of a folder (`--data`), or our own small samples without one. Answers end where the
 model ends them, or at a limit; no server keeps whole answers.
@@ -25,6 +26,7 @@ import openvino_peer
 import replay
 import served_exactness
 import served_naive
+import served_speculation
 import throughput
 import workloads
 from harness import DATA, Trial, finish, note
@@ -56,6 +58,7 @@ SHARDS: Sequence[tuple[Part, ...]] = (
         served_exactness.measure,
         served_naive.measure,
     ),
+    (served_speculation.measure,),
 )
 
 

@@ -45,6 +45,10 @@ class Setup:
     def ours(self) -> Server:
         return servers.ours(self.model, self.threads)
 
+    @property
+    def ours_without_speculation(self) -> Server:
+        return servers.ours(self.model, self.threads, "--speculation", "off")
+
     def llamacpp(self, *ways: str) -> list[Server]:
         """On the file it is fastest with."""
         if not self.peers:

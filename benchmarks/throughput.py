@@ -66,6 +66,7 @@ def serve(
     round: int,
     temperature: float = TEMPERATURE,
     share: float = 1.0,
+    clients: int = CLIENTS,
 ) -> Run:
     """One round of a workload, or its first conversations."""
     talks = workload.conversations(setup.texts, round)
@@ -73,7 +74,7 @@ def serve(
     if Trial.running:  # a few tokens for two users
         talks = [Conversation(talk.turns[:2], talk.system, most_tokens=16) for talk in talks[:2]]
     return converse(
-        served, talks, clients=CLIENTS, stagger_s=workload.stagger_s, temperature=temperature
+        served, talks, clients=clients, stagger_s=workload.stagger_s, temperature=temperature
     )
 
 

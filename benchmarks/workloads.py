@@ -11,6 +11,8 @@ from serving_texts import Texts, taken
 
 CLIENTS = 8
 """Requests at once; so many slots has each peer."""
+LONGEST = 480
+"""Tokens of an answer. Most end before; of the rest, most would go round in circles for ever."""
 SHOTS = 8
 AGENT_TURNS = 3
 
@@ -67,12 +69,12 @@ class Workload:
 
 def unique_short(texts: Texts, round: int) -> list[Conversation]:
     """The control: short questions, nothing in common."""
-    number = 24
+    number = 16
     asked = taken(
         [talk[0] for talk in texts.dialogues if len(talk[0]) < 400], number * round, number
     )
     return [
-        Conversation((f"({round}-{place}) {question}",), most_tokens=200)
+        Conversation((f"({round}-{place}) {question}",), most_tokens=LONGEST)
         for place, question in enumerate(asked)
     ]
 
@@ -84,7 +86,7 @@ def shared_prefix(texts: Texts, round: int, group: str) -> list[Conversation]:
     worked = "\n\n".join(f"Problem: {asked}\nAnswer: {told}" for asked, told in examples)
     system = f"Class {group}{round}. {ROLES[1]}\n\n{worked}"
     return [
-        Conversation((f"Problem: {asked}",), system, most_tokens=200)
+        Conversation((f"Problem: {asked}",), system, most_tokens=LONGEST)
         for asked, _ in taken(texts.problems, start + SHOTS, CLIENTS)
     ]
 
@@ -98,7 +100,7 @@ def multi_turn(texts: Texts, round: int) -> list[Conversation]:
         Conversation(
             (f"({round}-{place}) {early[0]}", *early[1:], *late),
             ROLES[0],
-            most_tokens=160,
+            most_tokens=LONGEST,
         )
         for place, (early, late) in enumerate(zip(first, second, strict=True))
     ]
@@ -122,7 +124,7 @@ def agent_loop(texts: Texts, round: int) -> list[Conversation]:
                     *(f"Result of the tool:\n{json.dumps(result)}" for result in results),
                 ),
                 f"Project {round}. {AGENT}",
-                most_tokens=96,
+                most_tokens=LONGEST,
             )
         )
     return talks
@@ -143,7 +145,7 @@ def edit(texts: Texts, round: int) -> list[Conversation]:
             f"({round}-{place}) Repeat the following text word by word, with its spelling "
             f"corrected:\n\n{prose[place][0]} {prose[place][1]}"
         )
-        talks += [Conversation((text,), most_tokens=320) for text in (changed, copied)]
+        talks += [Conversation((text,), most_tokens=LONGEST) for text in (changed, copied)]
     return talks
 
 

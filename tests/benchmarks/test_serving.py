@@ -76,6 +76,8 @@ def test_a_trial_measures_our_server_in_every_part_and_leaves_nothing_behind(
         "prefix_recompute_fraction",
         "exactness_failures",
         "naive_served_ratio",
+        "speculation_worst_ratio",
+        "speculation_geomean_ratio",
     }, "ratios need a peer"
     assert keys["exactness_failures"] == 0
     assert 0 <= keys["prefix_recompute_fraction"] < 0.5
@@ -90,7 +92,7 @@ def test_a_trial_measures_our_server_in_every_part_and_leaves_nothing_behind(
     ("options", "problem"),
     [
         (("--alone", "--data", "nowhere"), "HumanEval.jsonl.gz is missing"),
-        (("--alone", "--samples", "--shard", "4/3"), "may be: 1/3, 2/3, 3/3"),
+        (("--alone", "--samples", "--shard", "5/4"), "may be: 1/4, 2/4, 3/4, 4/4"),
     ],
 )
 def test_what_was_asked_wrongly_is_said_with_a_hint(
