@@ -11,7 +11,7 @@ from serving_texts import Texts, taken
 
 CLIENTS = 8
 """Requests at once; so many slots has each peer."""
-LONGEST = 480
+LONGEST = 320
 """Tokens of an answer. Most end before; of the rest, most would go round in circles for ever."""
 SHOTS = 8
 AGENT_TURNS = 3
