@@ -26,6 +26,11 @@ simde__m512 emulated_cvtepi32_ps(simde__m512i a) {
     for (int i = 0; i < 16; ++i) r.f[i] = float(w.i[i]);
     return bits<simde__m512>(r);
 }
+simde__m512 emulated_abs(simde__m512 a) {  // SIMDe leaves the sign of -0
+    Words w = bits<Words>(a);
+    for (int i = 0; i < 16; ++i) w.i[i] &= 0x7FFFFFFF;
+    return bits<simde__m512>(w);
+}
 simde__m512i emulated_cvtps_epi32(simde__m512 a) {
     const Lanes f = bits<Lanes>(a);
     Words r;
@@ -78,6 +83,7 @@ simde__m256 emulated_half(simde__m512 a, int which) {
 }  // namespace
 
 #define _mm512_cvtepi32_ps emulated_cvtepi32_ps
+#define _mm512_abs_ps emulated_abs
 #define _mm512_cvtps_epi32 emulated_cvtps_epi32
 #define _mm512_cvtepu16_epi32 emulated_cvtepu16_epi32
 #define _mm512_cvtepi8_epi32 emulated_cvtepi8_epi32
