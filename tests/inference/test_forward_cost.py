@@ -48,6 +48,12 @@ def test_the_same_forwards_teach_the_same(recorded: list[Forward], rows: int, co
     assert told(recorded).seconds(rows, context) == told(recorded).seconds(rows, context)
 
 
+def test_forwards_that_take_no_time_are_taken_as_they_are() -> None:
+    cost = told([(4, 100, 0.0)] * 3)
+
+    assert cost.seconds(4) == 0
+
+
 def test_before_any_forward_there_is_a_guess_that_grows_with_the_rows() -> None:
     cost = ForwardCost()
     guesses = [cost.seconds(rows) for rows in (0, *KNOTS, 1024)]

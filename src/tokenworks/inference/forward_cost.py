@@ -65,7 +65,7 @@ class ForwardCost:
             apart = context - before[1]
             by_rows = self.seconds(rows) - self.seconds(before[0])
             told = abs(apart) * max(self._context_s, _PRIOR_CONTEXT_S)
-            if told < _TOLD_APART * seconds:
+            if apart == 0 or told < _TOLD_APART * seconds:
                 return
             slope = max(0.0, (seconds - before[2] - by_rows) / apart)
             self._slopes.append((slope, abs(apart)))
