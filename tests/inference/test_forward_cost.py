@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenworks.inference.forward_cost import KNOTS, ForwardCost
@@ -32,6 +32,7 @@ def truth(rows: int, context: int) -> float:
     return 0.01 + 0.002 * rows + 2e-6 * context
 
 
+@settings(deadline=None)
 @given(recorded=forwards, rows=st.integers(0, 800), context=st.integers(0, 3_000_000))
 def test_seconds_are_never_negative_and_never_fall(
     recorded: list[Forward], rows: int, context: int
@@ -43,6 +44,7 @@ def test_seconds_are_never_negative_and_never_fall(
     assert cost.seconds(rows, context) <= cost.seconds(rows, context + 1000)
 
 
+@settings(deadline=None)
 @given(recorded=forwards, rows=st.integers(1, 800), context=st.integers(0, 100_000))
 def test_the_same_forwards_teach_the_same(recorded: list[Forward], rows: int, context: int) -> None:
     assert told(recorded).seconds(rows, context) == told(recorded).seconds(rows, context)
@@ -78,6 +80,7 @@ def mixed_forwards(seed: int, count: int = 600) -> list[tuple[int, int]]:
     return [(each, each * drawn.randrange(4000)) for each in rows]
 
 
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 1000))
 def test_rows_and_context_are_told_apart_beside_noise_and_pauses(seed: int) -> None:
     drawn = random.Random(seed)
