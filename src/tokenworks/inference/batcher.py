@@ -5,14 +5,24 @@ and what was sampled) and tokens that are computed (their KV is in its pages); e
 computed ones catch up. A sequence with one token to go is decoding, one with more is prefilling;
 chunked prefill, prefix sharing, preemption and resuming all follow from that.
 (The idea is that of vLLM's V1 scheduler.)
+
+Whose turn it is, is decided by `queueing` and, between tenants, `fairness`; how many rows a forward
+may have, by `row_budget`.
 """
 
-from collections import deque
+import math
+from bisect import bisect_left, insort
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 
 from tokenworks.inference.executors.base import PAGE_TOKENS
+from tokenworks.inference.fairness import Shares
+from tokenworks.inference.forward_cost import ForwardCost
 from tokenworks.inference.messages import Sampling
 from tokenworks.inference.pages import PagePool, PageTable, pages_for
+from tokenworks.inference.queueing import Entry, Turns, Waiting, due, turn
+from tokenworks.inference.row_budget import RowBudget
 from tokenworks.inference.steering import Steering
 
 MOST_SCORED_ROWS = 64
@@ -27,9 +37,12 @@ class Sequence:
     KV was found rather than computed when the sequence first ran; None before. `leader`: whose
     prompt is this one's too; until it is computed, this one waits, to share it. `scored`: how many
     of the prompt's rows have given the score of the token after them; None if nobody asks.
+    `arrived` and `deadline` (of the first token) are seconds on the engine's clock. The batcher
+    sets `runs`, `number` (in order of arrival) and `turn` (its key while it waits).
     """
 
     request_id: str
+    tenant: str = ""
     prompt_length: int
     resumed_at: int = 0
     tokens: list[int]
@@ -40,6 +53,12 @@ class Sequence:
     steering: Steering | None = None
     leader: "Sequence | None" = None
     scored: int | None = None
+    priority: int = 0
+    arrived: float = 0.0
+    deadline: float | None = None
+    runs: bool = False
+    number: int = 0
+    turn: float = 0.0
 
     @property
     def scoring(self) -> bool:
@@ -61,9 +80,13 @@ class Sequence:
         return len(self.tokens) - self.prompt_length
 
     @property
-    def remaining(self) -> int:
-        """Rows that are still to be computed, if the answer takes all the tokens it may."""
-        return self.pending + self.sampling.max_tokens - self.generated - 1
+    def due(self) -> float:
+        return due(self.arrived, self.priority)
+
+    @property
+    def rank(self) -> tuple[float, int]:
+        """Who has the largest gives way first."""
+        return self.due, self.number
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,115 +113,191 @@ class Chunk:
 
 @dataclass(slots=True)
 class Batcher:
-    """First come, first served: `running` then `waiting` is the order of arrival, always.
+    """`running`, in order of rank, own pages for all their known tokens; `waiting` own none.
 
-    Who runs owns pages for all its known tokens. When none is left for a further token, the
-    newest gives its pages up and goes back to the head of the queue; its tokens stay, so its
-    answer is the same, only later.
+    When no page is left for a further token, the newest of the lowest priority (a higher one ages)
+    gives its pages up and waits again; its tokens stay, so its answer is the same, only later.
+
+    While answers are read, a forward should take at most `stall_s` seconds, by what `cost` knows:
+    so many rows of prompts go with it, but a few in any case.
     """
 
     pool: PagePool
     max_sequences: int
     max_batch_tokens: int  # at least max_sequences: every decoding sequence gets its row
+    stall_s: float = math.inf
+    cost: ForwardCost = field(default_factory=ForwardCost)
+    shares: Shares = field(default_factory=Shares)
     running: list[Sequence] = field(default_factory=list)
-    waiting: deque[Sequence] = field(default_factory=deque)
+    waiting: Waiting[Sequence] = field(default_factory=Waiting)
     preemptions: int = 0
+    _numbers: Iterator[int] = field(default_factory=count)
+    _blocked: tuple[Sequence, int] | None = None  # who did not fit, and the pages free then
 
     def __len__(self) -> int:
         return len(self.running) + len(self.waiting)
 
+    @property
+    def row_s(self) -> float:
+        """Seconds that a row of a prompt takes among many."""
+        return self.cost.seconds(self.max_batch_tokens) / self.max_batch_tokens
+
+    def budget(self) -> RowBudget:
+        """That of a forward without any row yet."""
+        return RowBudget(self.cost, self.max_batch_tokens, self.stall_s)
+
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence that fits into the pool when it is alone."""
-        self.waiting.append(sequence)
+        sequence.number = next(self._numbers)
+        self.shares.join(sequence.tenant)
+        self._wait(sequence)
 
     def remove(self, sequence: Sequence) -> None:
         """Forget a sequence, whatever it was doing."""
-        if sequence in self.running:
-            self.running.remove(sequence)
-            sequence.table.release()
+        if sequence.runs:
+            self._stop(sequence)
         else:
-            self.waiting.remove(sequence)
+            self.waiting.remove(sequence.tenant, sequence.turn, sequence.number)
+        self.shares.leave(sequence.tenant)
 
     def plan(self) -> list[Chunk]:
-        """The next batch: decoding rows first, then prefill in order of arrival.
+        """The next batch: decoding rows first, then as many of prompts as there is time for.
 
         Empty only if there is nothing to do. The caller runs it and then calls `advance`.
         """
-        self._make_room()
-        # Who has just given way does not fit again: it needs a page more than it gave up.
-        self._admit()
-        decoding = [Chunk(sequence, 1) for sequence in self.running if sequence.pending == 1]
-        return decoding + self._prefill(self.max_batch_tokens - len(decoding))
+        gave_way = self._make_room()
+        self.shares.settle()
+        budget = self.budget()
+        decoding = []
+        for sequence in self.running:
+            if sequence.pending == 1:
+                decoding.append(Chunk(sequence, 1))
+                budget.decode(sequence.computed)
+        # Pages that somebody has just given up are for those who lacked them.
+        return decoding + self._prompts(budget, admit=not gave_way)
 
     def advance(self, chunk: Chunk) -> None:
         """The chunk's KV is in place."""
         sequence = chunk.sequence
         sequence.computed += chunk.length
         sequence.table.computed(sequence.tokens, sequence.computed)
+        self.shares.charge(sequence.tenant, chunk.length)
 
-    def _make_room(self) -> None:
-        """Give every running sequence a page for its newest token, oldest first."""
-        position = 0
+    def _wait(self, sequence: Sequence) -> None:
+        sequence.turn = self._turn(sequence, self.row_s)
+        entry = (sequence.turn, sequence.number, sequence)
+        self.waiting.add(sequence.tenant, entry)
+
+    def _turn(self, sequence: Sequence, row_s: float) -> float:
+        if sequence.generated:  # somebody reads: it goes on as soon as it can
+            return sequence.due
+        return turn(sequence.due, sequence.pending * row_s, sequence.deadline)
+
+    def _make_room(self) -> bool:
+        """Give every running sequence a page for its newest token. Whether somebody gave way."""
+        position, before = 0, self.preemptions
         while position < len(self.running):
             sequence = self.running[position]
             if sequence.table.grow(len(sequence.tokens)):
                 position += 1
             else:
-                self._preempt_newest()
+                self._preempt(self.running[-1])
+        return self.preemptions > before
 
-    def _preempt_newest(self) -> None:
-        sequence = self.running.pop()
-        sequence.table.release()
-        sequence.computed = 0
-        self.waiting.appendleft(sequence)
+    def _preempt(self, sequence: Sequence) -> None:
+        self._stop(sequence)
+        self._wait(sequence)
         self.preemptions += 1
 
-    def _admit(self) -> None:
-        """Start waiting sequences while places, pages and rows of this batch last."""
-        budget = self.max_batch_tokens - sum(sequence.pending for sequence in self.running)
-        while self.waiting and len(self.running) < self.max_sequences and budget > 0:
-            sequence = self.waiting[0]
-            if self._waits_for_leader(sequence):
-                return
-            computed = sequence.table.open(sequence.tokens, share=not sequence.scoring)
-            if computed is None:
-                return
-            sequence.computed = computed
-            if sequence.cached is None:
-                sequence.cached = min(computed, sequence.prompt_length)
-            self.running.append(self.waiting.popleft())
-            budget -= sequence.pending
+    def _stop(self, sequence: Sequence) -> None:
+        """Take its pages and its place."""
+        del self.running[bisect_left(self.running, sequence.rank, key=_rank)]
+        sequence.table.release()
+        sequence.computed = 0
+        sequence.runs = False
 
-    def _waits_for_leader(self, sequence: Sequence) -> bool:
-        """Who is next but could share what is being computed. It costs those behind it little:
-        the leader's prompt comes before theirs in the batch anyway.
-        """
-        leader = sequence.leader
-        return leader is not None and not leader.shareable and leader in self.running
-
-    def _prefill(self, budget: int) -> list[Chunk]:
+    def _prompts(self, budget: RowBudget, *, admit: bool) -> list[Chunk]:
+        """Rows of prompts until the budget is spent; who has a place to wait for gets it then."""
+        admit = admit and len(self.running) < self.max_sequences
+        turns, begun = self._turns(admit=admit)
         chunks = []
         scorable = MOST_SCORED_ROWS
-        for sequence in self.running:
-            if budget <= 0:
-                break
-            if sequence.pending > 1:
-                length = min(sequence.pending, budget)
-                if sequence.scoring:
-                    length = min(length, scorable)
-                    scorable -= length
-                if length:
-                    chunks.append(Chunk(sequence, length))
-                    budget -= length
+        while turns and (admit or begun) and budget.open:
+            sequence, rows = turns.next, 0
+            if sequence.runs:
+                begun -= 1
+            elif admit and not self._waits_for_leader(sequence):
+                # Who is next and does not fit keeps others back, or it would wait for ever.
+                admit = self._start(sequence)
+            if sequence.runs:
+                wanted = min(sequence.pending, scorable) if sequence.scoring else sequence.pending
+                rows = budget.take(sequence.computed, wanted)
+                scorable -= rows if sequence.scoring else 0
+                if rows:
+                    chunks.append(Chunk(sequence, rows))
+            turns.give(rows)
         return chunks
+
+    def _turns(self, *, admit: bool) -> tuple[Turns[Sequence], int]:
+        """Whose prompts could be computed, those that wait included, and how many are begun."""
+        row_s, count = self.row_s, 0
+        begun: dict[str, list[Entry[Sequence]]] = {}
+        for sequence in self.running:
+            if sequence.pending > 1:
+                entry = (self._turn(sequence, row_s), sequence.number, sequence)
+                begun.setdefault(sequence.tenant, []).append(entry)
+                count += 1
+        turns: Turns[Sequence] = Turns()
+        for tenant in {*begun, *(self.waiting.tenants if admit else ())}:
+            waiting = tuple(self.waiting.line(tenant)) if admit else ()
+            turns.add(tenant, self.shares[tenant], begun.get(tenant, ()), waiting)
+        return turns, count
+
+    def _start(self, sequence: Sequence) -> bool:
+        """Give a waiting sequence a place and pages. Whether there were enough of both.
+
+        Each that runs is left a page to grow into, or this one would soon have to give way.
+        """
+        if len(self.running) == self.max_sequences:
+            return False
+        if self.running and self._blocked is not None:
+            blocked, free = self._blocked
+            if blocked is sequence and self.pool.free <= free:
+                return False
+        computed = sequence.table.open(sequence.tokens, share=not sequence.scoring)
+        if computed is not None and self.running and self.pool.free < len(self.running):
+            sequence.table.release()
+            computed = None
+        if computed is None:
+            self._blocked = (sequence, self.pool.free)
+            return False
+        self._blocked = None
+        self.waiting.remove(sequence.tenant, sequence.turn, sequence.number)
+        sequence.computed, sequence.runs = computed, True
+        if sequence.cached is None:
+            sequence.cached = min(computed, sequence.prompt_length)
+        insort(self.running, sequence, key=_rank)
+        return True
+
+    def _waits_for_leader(self, sequence: Sequence) -> bool:
+        """Whether it could share what is being computed."""
+        leader = sequence.leader
+        return leader is not None and not leader.shareable and leader.runs
 
     def check_integrity(self) -> None:
         """Assert what must hold between two batches."""
         assert len(self.running) <= self.max_sequences
+        assert self.running == sorted(self.running, key=_rank)
         self.pool.check_integrity([sequence.table for sequence in self.running])
         for sequence in self.running:
+            assert sequence.runs
             assert 0 <= sequence.computed < len(sequence.tokens)
             assert len(sequence.table.pages) >= pages_for(sequence.computed)
         for sequence in self.waiting:
+            assert not sequence.runs
             assert sequence.computed == 0
             assert len(sequence.table.pages) == 0
+
+
+def _rank(sequence: Sequence) -> tuple[float, int]:
+    return sequence.rank
