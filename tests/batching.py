@@ -1,12 +1,17 @@
-"""A batcher on a machine that is made up, with requests for it, and what they would be answered."""
+"""A machine that is made up: each row takes a millisecond. A batcher on it, and an executor."""
 
 import math
 from typing import Any
 
+from numpy.typing import NDArray
+
 from tokenworks.inference.batcher import Batcher, Sequence
+from tokenworks.inference.executors.base import Batch
+from tokenworks.inference.executors.scripted import ScriptedExecutor
 from tokenworks.inference.forward_cost import KNOTS, ForwardCost
 from tokenworks.inference.messages import Sampling
 from tokenworks.inference.pages import PagePool, PageTable, pages_for
+from tokenworks.telemetry.clock import ManualClock
 
 ROW_S = 0.001
 
@@ -18,7 +23,6 @@ def make_batcher(
     max_batch_tokens: int = 32,
     stall_s: float = math.inf,
 ) -> Batcher:
-    """On a machine on which each row takes a millisecond."""
     cost = ForwardCost()
     for rows in KNOTS:
         cost.record(rows, 0, ROW_S * rows)
@@ -51,3 +55,17 @@ def run(batcher: Batcher) -> list[tuple[str, int]]:
         if sequence.generated == sequence.sampling.max_tokens:
             batcher.remove(sequence)
     return [(chunk.sequence.request_id, chunk.length) for chunk in chunks]
+
+
+class TimedExecutor(ScriptedExecutor):
+    """Moves the clock by what each forward takes, and remembers how many rows it had."""
+
+    def __init__(self, clock: ManualClock, context_length: int = 5000) -> None:
+        super().__init__(context_length=context_length)
+        self.clock = clock
+        self.batches: list[int] = []
+
+    def forward(self, batch: Batch) -> NDArray[Any]:
+        self.batches.append(len(batch.tokens))
+        self.clock.advance(ROW_S * len(batch.tokens))
+        return super().forward(batch)
