@@ -19,7 +19,7 @@ from tokenworks.inference.settings import EngineSettings
 from tokenworks.telemetry.clock import ManualClock
 
 SOAK = os.environ.get("TOKENWORKS_SOAK") == "1"
-PAGES = 12
+PAGES = 8
 STEPS_TO_END = 3000
 
 
@@ -41,9 +41,9 @@ class EngineMachine(RuleBasedStateMachine):
         given = EngineSettings(
             model_path="",
             model_id="m",
-            max_sequences=3,
+            max_sequences=5,
             max_batch_tokens=24,
-            queue_limit=6,
+            queue_limit=15,
             stall_ms=12,
             kv_memory_mb=1,
         )
@@ -54,11 +54,11 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule(
         kind=st.integers(0, 2),
-        length=st.integers(1, 90),
-        max_tokens=st.integers(1, 30),
+        length=st.integers(1, 50),
+        max_tokens=st.integers(1, 50),
         tenant=st.sampled_from(["", "a", "b"]),
         priority=st.integers(-10, 10),
-        deadline_s=st.none() | st.floats(0.001, 2.0),
+        deadline_s=st.none() | st.floats(0.001, 0.5),
         siblings=st.integers(0, 2),
     )
     def ask(
@@ -91,7 +91,7 @@ class EngineMachine(RuleBasedStateMachine):
             assert deadline_s is not None
         else:
             assert refused.reason == "queue_full"
-            assert len(self.open) + siblings + 1 > 3
+            assert len(self.open) + siblings + 1 > 5
             assert refused.retry_after_s is not None
 
     @precondition(lambda self: self.open)
