@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batching import ROW_S, add, make_batcher, run
-from tokenworks.inference.batcher import Sequence
+from tokenworks.inference.batcher import Batcher, Sequence
 from tokenworks.inference.row_budget import FEWEST_ROWS
 
 
@@ -179,3 +179,95 @@ def test_who_is_next_and_does_not_fit_is_not_passed_by_for_ever() -> None:
         seen += [name for name, _ in run(batcher)]
 
     assert set(seen) == {"a", "large"}
+
+
+def run_until(batcher: Batcher, sequence: Sequence, most: int) -> int:
+    """Steps until the first token."""
+    for steps in range(most):
+        if sequence.generated:
+            return steps
+        run(batcher)
+        batcher.check_integrity()
+    raise AssertionError("it waits")
+
+
+def full_of(batcher: Batcher, tenant: str = "") -> list[Sequence]:
+    """All places taken by long answers."""
+    holders = [
+        add(batcher, f"{tenant}{number}", [number] * 20, max_tokens=300, tenant=tenant)
+        for number in range(batcher.max_sequences)
+    ]
+    run_until(batcher, holders[-1], 10)
+    return holders
+
+
+def test_a_place_goes_to_higher_priority_and_comes_back() -> None:
+    batcher = make_batcher(pages=500, max_batch_tokens=64)
+    holders = full_of(batcher)
+    urgent = add(batcher, "urgent", [50] * 20, max_tokens=5, priority=1)
+
+    assert run_until(batcher, urgent, 5) <= 2
+    assert list(batcher.waiting) == holders[-1:]
+    while urgent.generated < 5:
+        run(batcher)
+    run(batcher)
+    assert set(batcher.running) == set(holders)
+    assert batcher.preemptions == 1
+
+
+def test_no_place_is_given_to_who_is_as_urgent_or_came_too_late() -> None:
+    batcher = make_batcher(pages=500, max_batch_tokens=64)
+    holders = full_of(batcher)
+    add(batcher, "alike", [50] * 20, max_tokens=5)
+    add(batcher, "late", [51] * 20, max_tokens=5, priority=2, arrived=25.0)
+    for _ in range(20):
+        run(batcher)
+
+    assert set(batcher.running) == set(holders)
+
+
+def test_a_tenant_cannot_hold_all_places_while_another_asks() -> None:
+    batcher = make_batcher(pages=500, max_batch_tokens=64)
+    full_of(batcher, "many")
+    others = [
+        add(batcher, f"few{number}", [50 + number] * 20, max_tokens=100, tenant="few")
+        for number in range(4)
+    ]
+
+    assert run_until(batcher, others[0], 5) <= 2
+    assert run_until(batcher, others[1], 30) <= 25
+    for _ in range(50):
+        run(batcher)
+    assert sum(sequence.tenant == "few" for sequence in batcher.running) == 2
+    assert batcher.preemptions == 2
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    asked=st.lists(
+        st.tuples(
+            st.integers(1, 40), st.integers(1, 20), st.sampled_from("abc"), st.integers(-2, 2)
+        ),
+        min_size=1,
+        max_size=25,
+    ),
+    between=st.integers(0, 3),
+)
+def test_giving_places_away_ends_and_everybody_is_answered(
+    asked: list[tuple[int, int, str, int]], between: int
+) -> None:
+    batcher = make_batcher(pages=100, max_sequences=3, max_batch_tokens=24, stall_s=0.02)
+    sequences = []
+    for number, (length, answer, tenant, priority) in enumerate(asked):
+        more = {"tenant": tenant, "priority": priority, "arrived": number * 0.1}
+        sequences.append(add(batcher, str(number), [number] * length, answer, **more))
+        for _ in range(between):
+            run(batcher)
+    steps = 0
+    while len(batcher):
+        run(batcher)
+        batcher.check_integrity()
+        steps += 1
+        assert steps < 20 * sum(length + answer for length, answer, _, _ in asked)
+
+    assert all(sequence.generated == sequence.sampling.max_tokens for sequence in sequences)

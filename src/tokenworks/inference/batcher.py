@@ -21,6 +21,7 @@ from tokenworks.inference.fairness import Shares
 from tokenworks.inference.forward_cost import ForwardCost
 from tokenworks.inference.messages import Sampling
 from tokenworks.inference.pages import PagePool, PageTable, pages_for
+from tokenworks.inference.places import giving_way
 from tokenworks.inference.queueing import Entry, Turns, Waiting, due, turn
 from tokenworks.inference.row_budget import RowBudget
 from tokenworks.inference.steering import Steering
@@ -167,6 +168,7 @@ class Batcher:
         """
         gave_way = self._make_room()
         self.shares.settle()
+        self._make_place()
         budget = self.budget()
         decoding = []
         for sequence in self.running:
@@ -203,6 +205,21 @@ class Batcher:
             else:
                 self._preempt(self.running[-1])
         return self.preemptions > before
+
+    def _make_place(self) -> None:
+        """If all places are taken, let one be given to who is next, if that is fair."""
+        if len(self.running) < self.max_sequences or not self.waiting:
+            return
+        lines = (
+            (self.shares[tenant], self.waiting.line(tenant)[0]) for tenant in self.waiting.tenants
+        )
+        _, (turn, _, asks) = min(lines)
+        holder = giving_way(asks, turn, self.running, self.shares)
+        if holder is None or self._waits_for_leader(asks):
+            return
+        free = self.pool.free + len(holder.table.pages)
+        if pages_for(len(asks.tokens)) + len(self.running) <= free:
+            self._preempt(holder)
 
     def _preempt(self, sequence: Sequence) -> None:
         self._stop(sequence)
