@@ -181,6 +181,20 @@ def test_who_is_next_and_does_not_fit_is_not_passed_by_for_ever() -> None:
     assert set(seen) == {"a", "large"}
 
 
+def test_who_waits_for_pages_begins_as_soon_as_there_are_enough() -> None:
+    batcher = make_batcher(pages=12, max_batch_tokens=96)
+    add(batcher, "short", [1] * 40, max_tokens=8)
+    add(batcher, "long", [2] * 40, max_tokens=60)
+    run(batcher)
+    large = add(batcher, "large", [3] * 100, max_tokens=2)
+    batches = []
+    while not large.generated:
+        batches.append({name for name, _ in run(batcher)})
+
+    assert batches[-1] == {"long", "large"}
+    assert batches[6] == {"short", "long"}
+
+
 def run_until(batcher: Batcher, sequence: Sequence, most: int) -> int:
     """Steps until the first token."""
     for steps in range(most):

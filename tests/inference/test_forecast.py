@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenworks.inference.forecast import AnswerLengths, Backlog, first_token_s, place_s
@@ -42,9 +42,17 @@ def test_who_needs_a_place_waits_for_answers_to_end() -> None:
 
     wait_s = first_token_s(backlog, 1, budget(stall_s=0.02), 100.0)
 
-    # An answer ends in each fourth of 100 forwards of 20 ms; the eighth end is its turn.
-    assert wait_s == pytest.approx(8 * 100 / 4 * 0.02, rel=0.1)
-    assert place_s(backlog, budget(stall_s=0.02), 100.0) == pytest.approx(0.5, rel=0.1)
+    # An answer ends in each fourth of 100 forwards of 4 ms; the eighth end is its turn.
+    assert wait_s == pytest.approx(8 * 100 / 4 * 0.004, rel=0.1)
+    assert place_s(backlog, budget(stall_s=0.02), 100.0) == pytest.approx(0.1, rel=0.1)
+
+
+def test_prompts_that_are_read_meanwhile_hold_the_ends_of_answers_up() -> None:
+    backlog = Backlog(places=4, running=4, decoding=4, ahead=3, prompt_rows=300)
+
+    wait_s = first_token_s(backlog, 100, budget(stall_s=0.02), 100.0)
+
+    assert wait_s == pytest.approx(4 * 100 / 4 * 0.004 + 400 * ROW_S, rel=0.1)
 
 
 def test_while_nobody_knows_how_long_answers_become_places_count_as_free() -> None:
@@ -57,6 +65,7 @@ def test_while_nobody_knows_how_long_answers_become_places_count_as_free() -> No
 counts = st.integers(0, 300)
 
 
+@settings(deadline=None)
 @given(counts, counts, counts, counts, st.integers(1, 4000), st.floats(0, 1), st.floats(1, 1000))
 def test_more_before_it_never_makes_the_wait_shorter(
     running: int,

@@ -204,6 +204,18 @@ def test_who_would_wait_too_long_is_refused_until_it_is_less() -> None:
     assert machine.ask("c", 600) is None
 
 
+def test_how_long_answers_became_tells_how_long_one_waits_for_a_place() -> None:
+    machine = Machine(max_sequences=1, wait_limit_s=1)
+    for number in range(3):
+        machine.ask(f"long{number}", 5, max_tokens=800)
+    machine.drain()
+    assert machine.ask("a", 5) is None
+    machine.step()
+
+    assert machine.ask("b", 5) is None
+    assert machine.ask("c", 5) is not None  # two answers of 800 tokens come before
+
+
 def test_a_tenant_that_fills_the_queue_does_not_lock_others_out() -> None:
     machine = Machine(max_sequences=1, queue_limit=7)
     for number in range(8):

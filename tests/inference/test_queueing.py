@@ -1,6 +1,6 @@
 """The order of requests: who can go before whom, and for how long."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenworks.inference.queueing import (
@@ -38,6 +38,7 @@ def test_a_deadline_brings_a_long_prompt_forward() -> None:
     assert key(0, 0, 0.1, deadline=1000) == key(0, 0, 0.1)
 
 
+@settings(deadline=None)
 @given(moments, priorities, durations, priorities, durations, st.floats(0, 100))
 def test_nobody_is_overtaken_by_those_who_come_after_a_bounded_wait(
     arrived: float,
@@ -56,6 +57,7 @@ def test_nobody_is_overtaken_by_those_who_come_after_a_bounded_wait(
     assert mine <= key(comes, other, other_s, deadline=comes + other_s) + 1e-6
 
 
+@settings(deadline=None)
 @given(moments, priorities, durations, durations)
 def test_who_has_less_to_compute_never_goes_later_for_it(
     arrived: float, priority: int, one: float, other: float
@@ -68,6 +70,7 @@ def test_who_has_less_to_compute_never_goes_later_for_it(
 entries = st.lists(st.tuples(st.sampled_from("abc"), st.floats(-1e3, 1e3)), max_size=30)
 
 
+@settings(deadline=None)
 @given(entries=entries, leave=st.lists(st.integers(0, 29), unique=True))
 def test_those_who_wait_stand_in_order_of_turn_until_they_are_taken_out(
     entries: list[tuple[str, float]], leave: list[int]

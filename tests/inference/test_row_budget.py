@@ -2,7 +2,7 @@
 
 import math
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenworks.inference.forward_cost import ForwardCost
@@ -31,6 +31,7 @@ def test_what_rows_attend_to_is_the_sum_of_their_places() -> None:
     assert attended(10, 3) == 11 + 12 + 13
 
 
+@settings(deadline=None)
 @given(
     decoding=st.integers(1, 32),
     position=st.integers(0, 8000),

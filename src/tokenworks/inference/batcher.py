@@ -12,6 +12,7 @@ may have, by `row_budget`.
 
 import math
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -166,7 +167,7 @@ class Batcher:
 
         Empty only if there is nothing to do. The caller runs it and then calls `advance`.
         """
-        gave_way = self._make_room()
+        self._make_room()
         self.shares.settle()
         self._make_place()
         budget = self.budget()
@@ -175,8 +176,7 @@ class Batcher:
             if sequence.pending == 1:
                 decoding.append(Chunk(sequence, 1))
                 budget.decode(sequence.computed)
-        # Pages that somebody has just given up are for those who lacked them.
-        return decoding + self._prompts(budget, admit=not gave_way)
+        return decoding + self._prompts(budget)
 
     def advance(self, chunk: Chunk) -> None:
         """The chunk's KV is in place."""
@@ -195,16 +195,15 @@ class Batcher:
             return sequence.due
         return turn(sequence.due, sequence.pending * row_s, sequence.deadline)
 
-    def _make_room(self) -> bool:
-        """Give every running sequence a page for its newest token. Whether somebody gave way."""
-        position, before = 0, self.preemptions
+    def _make_room(self) -> None:
+        """Give every running sequence a page for its newest token."""
+        position = 0
         while position < len(self.running):
             sequence = self.running[position]
             if sequence.table.grow(len(sequence.tokens)):
                 position += 1
             else:
                 self._preempt(self.running[-1])
-        return self.preemptions > before
 
     def _make_place(self) -> None:
         """If all places are taken, let one be given to who is next, if that is fair."""
@@ -233,9 +232,9 @@ class Batcher:
         sequence.computed = 0
         sequence.runs = False
 
-    def _prompts(self, budget: RowBudget, *, admit: bool) -> list[Chunk]:
-        """Rows of prompts until the budget is spent; who has a place to wait for gets it then."""
-        admit = admit and len(self.running) < self.max_sequences
+    def _prompts(self, budget: RowBudget) -> list[Chunk]:
+        """Rows of prompts until the budget is spent. Who waits gets a place when it gets rows."""
+        admit = len(self.running) < self.max_sequences
         turns, begun = self._turns(admit=admit)
         chunks = []
         scorable = MOST_SCORED_ROWS
@@ -306,6 +305,8 @@ class Batcher:
         assert len(self.running) <= self.max_sequences
         assert self.running == sorted(self.running, key=_rank)
         self.pool.check_integrity([sequence.table for sequence in self.running])
+        tenants = Counter(sequence.tenant for sequence in (*self.running, *self.waiting))
+        assert tenants == self.shares.asking
         for sequence in self.running:
             assert sequence.runs
             assert 0 <= sequence.computed < len(sequence.tokens)

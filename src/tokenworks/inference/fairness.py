@@ -20,33 +20,25 @@ class Shares:
 
     def __init__(self) -> None:
         self._rows: dict[str, int] = {}
-        self._asking: Counter[str] = Counter()
+        self.asking: Counter[str] = Counter()
+        """How many requests each tenant has, of those that have any."""
 
     def __getitem__(self, tenant: str) -> int:
         """What a tenant that asks has been given, in rows above an arbitrary start."""
         return self._rows[tenant]
 
-    def requests(self, tenant: str) -> int:
-        """How many this tenant has now."""
-        return self._asking[tenant]
-
-    @property
-    def tenants(self) -> int:
-        """How many ask for something."""
-        return len(self._asking)
-
     def join(self, tenant: str) -> None:
         """One more request of this tenant."""
-        if not self._asking[tenant]:
+        if not self.asking[tenant]:
             least = self._least()
             self._rows[tenant] = max(self._rows.get(tenant, least), least)
-        self._asking[tenant] += 1
+        self.asking[tenant] += 1
 
     def leave(self, tenant: str) -> None:
         """One request less."""
-        self._asking[tenant] -= 1
-        if not self._asking[tenant]:
-            del self._asking[tenant]
+        self.asking[tenant] -= 1
+        if not self.asking[tenant]:
+            del self.asking[tenant]
             self._forget()
 
     def charge(self, tenant: str, rows: int) -> None:
@@ -55,14 +47,14 @@ class Shares:
 
     def settle(self) -> None:
         """Let nobody be further ahead than MOST_OWED. To be called now and then."""
-        if len(self._asking) > 1:
+        if len(self.asking) > 1:
             most = self._least() + MOST_OWED
             for tenant, rows in self._rows.items():
                 if rows > most:
                     self._rows[tenant] = most
 
     def _least(self) -> int:
-        return min((self._rows[tenant] for tenant in self._asking), default=0)
+        return min((self._rows[tenant] for tenant in self.asking), default=0)
 
     def _forget(self) -> None:
         """Who does not ask and is not ahead would start level anyway."""
@@ -70,5 +62,5 @@ class Shares:
         self._rows = {
             tenant: rows
             for tenant, rows in self._rows.items()
-            if tenant in self._asking or (self._asking and rows > least)
+            if tenant in self.asking or (self.asking and rows > least)
         }

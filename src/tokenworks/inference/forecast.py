@@ -54,25 +54,23 @@ def first_token_s(
     `budget` is an empty forward's. Answers end after `answer_tokens`; while nobody knows, every
     place counts as free.
     """
-    rows, seconds = _forward(backlog, budget)
-    reading = (backlog.prompt_rows + prompt_rows) * seconds / max(1, rows)
-    return max(reading, _place_s(backlog, seconds, answer_tokens))
+    decode_s, rows, seconds = _forwards(backlog, budget)
+    to_read = backlog.prompt_rows + prompt_rows
+    over = max(0, backlog.running + backlog.ahead + 1 - backlog.places)
+    ends_s = over * decode_s * (answer_tokens or 0.0) / backlog.places
+    return max(to_read * seconds / rows, ends_s + to_read * (seconds - decode_s) / rows)
 
 
 def place_s(backlog: Backlog, budget: RowBudget, answer_tokens: float | None) -> float:
     """Seconds until one more request has an end; 0 while nobody knows how long answers become."""
-    _, seconds = _forward(backlog, budget)
-    return seconds * (answer_tokens or 0.0) / backlog.places
+    decode_s, _, _ = _forwards(backlog, budget)
+    return decode_s * (answer_tokens or 0.0) / backlog.places
 
 
-def _forward(backlog: Backlog, budget: RowBudget) -> tuple[int, float]:
-    """A forward as they come now: rows of prompts, seconds."""
+def _forwards(backlog: Backlog, budget: RowBudget) -> tuple[float, int, float]:
+    """Seconds of a forward of answers alone; rows of prompts beside them, and seconds then."""
     budget.rows, budget.context = backlog.decoding, backlog.attended
     budget.watched = backlog.decoding > 0
+    decode_s = budget.cost.seconds(budget.rows, budget.context)
     rows = budget.take(0, budget.most)
-    return rows, budget.cost.seconds(budget.rows, budget.context)
-
-
-def _place_s(backlog: Backlog, seconds: float, answer_tokens: float | None) -> float:
-    over = backlog.running + backlog.ahead + 1 - backlog.places
-    return max(0, over) * seconds * (answer_tokens or 0.0) / backlog.places
+    return decode_s, max(1, rows), budget.cost.seconds(budget.rows, budget.context)

@@ -36,7 +36,7 @@ def giving_way(asks: H, turn: float, running: Sequence[H], shares: Shares) -> H 
     if own is not None and own.priority < asks.priority and turn < own.due:
         return own
     held = Counter(holder.tenant for holder in running)
-    part = len(running) // shares.tenants
+    part = len(running) // len(shares.asking)
     if held[asks.tenant] >= part:
         return None
     for holder in reversed(running):

@@ -34,8 +34,8 @@ class Promises:
         """Why a request that nobody has begun is refused at this load, or None."""
         batcher, tenant = self._batcher, request.tenant
         answers = 1 + len(request.siblings)
-        own = batcher.shares.requests(tenant)
-        tenants = batcher.shares.tenants + (own == 0)
+        own = batcher.shares.asking[tenant]
+        tenants = len(batcher.shares.asking) + (own == 0)
         if self._limits.full(len(batcher) + answers, own + answers, tenants):
             backlog = self._backlog(())
             return queue_full(
