@@ -5,12 +5,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from tokenworks.inference.batcher import Batcher, Sequence
+from tokenworks.inference.batcher import Batcher
 from tokenworks.inference.executors.base import Batch
 from tokenworks.inference.executors.scripted import ScriptedExecutor
 from tokenworks.inference.forward_cost import KNOTS, ForwardCost
 from tokenworks.inference.messages import Sampling
 from tokenworks.inference.pages import PagePool, PageTable, pages_for
+from tokenworks.inference.sequence import Sequence
 from tokenworks.telemetry.clock import ManualClock
 
 ROW_S = 0.001

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batching import add, make_batcher, run
-from tokenworks.inference.batcher import Chunk, Sequence
+from tokenworks.inference.sequence import Chunk, Sequence
 
 
 def test_a_long_prompt_is_computed_in_chunks_of_the_budget() -> None:

@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batching import ROW_S, add, make_batcher, run
-from tokenworks.inference.batcher import Batcher, Sequence
+from tokenworks.inference.batcher import Batcher
 from tokenworks.inference.row_budget import FEWEST_ROWS
+from tokenworks.inference.sequence import Sequence
 
 
 def test_short_prompts_overtake_a_long_one_that_is_being_computed() -> None:

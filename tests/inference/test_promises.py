@@ -216,6 +216,16 @@ def test_how_long_answers_became_tells_how_long_one_waits_for_a_place() -> None:
     assert machine.ask("c", 5) is not None  # two answers of 800 tokens come before
 
 
+def test_how_long_others_queue_is_nothing_to_a_tenant_without_one() -> None:
+    machine = Machine(max_sequences=1, wait_limit_s=1)
+    machine.learn()
+    for number in range(2):
+        assert machine.ask(f"many{number}", 400, tenant="many") is None
+
+    assert machine.ask("more", 400, tenant="many") is not None
+    assert machine.ask("few", 400, tenant="few") is None
+
+
 def test_a_tenant_that_fills_the_queue_does_not_lock_others_out() -> None:
     machine = Machine(max_sequences=1, queue_limit=7)
     for number in range(8):

@@ -17,100 +17,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
-from tokenworks.inference.executors.base import PAGE_TOKENS
 from tokenworks.inference.fairness import Shares
 from tokenworks.inference.forward_cost import ForwardCost
-from tokenworks.inference.messages import Sampling
-from tokenworks.inference.pages import PagePool, PageTable, pages_for
+from tokenworks.inference.pages import PagePool, pages_for
 from tokenworks.inference.places import giving_way
-from tokenworks.inference.queueing import Entry, Turns, Waiting, due, turn
+from tokenworks.inference.queueing import Entry, Turns, Waiting, turn
 from tokenworks.inference.row_budget import RowBudget
-from tokenworks.inference.steering import Steering
+from tokenworks.inference.sequence import Chunk, Sequence
 
 MOST_SCORED_ROWS = 64
 """Prompt rows that one forward gives logits for, at most: each is as long as the vocabulary."""
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class Sequence:
-    """The tokens of one request. `tokens` are known, the first `computed` have their KV in place.
-
-    `resumed_at`: how many tokens of the answer came with the request. `cached`: prompt tokens whose
-    KV was found rather than computed when the sequence first ran; None before. `leader`: whose
-    prompt is this one's too; until it is computed, this one waits, to share it. `scored`: how many
-    of the prompt's rows have given the score of the token after them; None if nobody asks.
-    `arrived` and `deadline` (of the first token) are seconds on the engine's clock. The batcher
-    sets `runs`, `number` (in order of arrival) and `turn` (its key while it waits).
-    """
-
-    request_id: str
-    tenant: str = ""
-    prompt_length: int
-    resumed_at: int = 0
-    tokens: list[int]
-    sampling: Sampling
-    table: PageTable
-    computed: int = 0
-    cached: int | None = None
-    steering: Steering | None = None
-    leader: "Sequence | None" = None
-    scored: int | None = None
-    priority: int = 0
-    arrived: float = 0.0
-    deadline: float | None = None
-    runs: bool = False
-    number: int = 0
-    turn: float = 0.0
-
-    @property
-    def scoring(self) -> bool:
-        """Whether rows of the prompt are still to be computed for their scores."""
-        return self.scored is not None and self.scored < self.prompt_length - 1
-
-    @property
-    def shareable(self) -> bool:
-        """Whether all of the prompt is in place that another sequence can share."""
-        whole_pages = (self.prompt_length - 1) // PAGE_TOKENS * PAGE_TOKENS
-        return self.computed >= whole_pages and not self.scoring
-
-    @property
-    def pending(self) -> int:
-        return len(self.tokens) - self.computed
-
-    @property
-    def generated(self) -> int:
-        return len(self.tokens) - self.prompt_length
-
-    @property
-    def due(self) -> float:
-        return due(self.arrived, self.priority)
-
-    @property
-    def rank(self) -> tuple[float, int]:
-        """Who has the largest gives way first."""
-        return self.due, self.number
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Compute `length` tokens of `sequence` from its `computed` one on."""
-
-    sequence: Sequence
-    length: int
-
-    @property
-    def completes(self) -> bool:
-        """Whether the chunk ends at the last known token, so that the next can be sampled."""
-        return self.length == self.sequence.pending
-
-    @property
-    def scored_rows(self) -> range:
-        """The numbers of the tokens whose rows give scores; their logits are asked for."""
-        sequence = self.sequence
-        if sequence.scored is None:
-            return range(0)
-        end = min(sequence.computed + self.length, sequence.prompt_length - 1)
-        return range(max(sequence.computed, sequence.scored), end)
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tokenworks.errors import EngineError
 from tokenworks.inference.admission import Limits, refusal
-from tokenworks.inference.batcher import Batcher, Chunk, Sequence
+from tokenworks.inference.batcher import Batcher
 from tokenworks.inference.executors.base import PAGE_TOKENS, Batch, Executor, Span
 from tokenworks.inference.forward_cost import ForwardCost
 from tokenworks.inference.memory import page_count
@@ -31,6 +31,7 @@ from tokenworks.inference.pages import PagePool, PageTable, pages_for
 from tokenworks.inference.promises import Promises, begun
 from tokenworks.inference.row_budget import attended
 from tokenworks.inference.sampler import sample, score
+from tokenworks.inference.sequence import Chunk, Sequence
 from tokenworks.inference.settings import EngineSettings
 from tokenworks.inference.steering import steering_of
 from tokenworks.telemetry.clock import Clock

@@ -5,12 +5,13 @@ broken. Reads the batcher; changes nothing.
 from collections.abc import Iterable, Iterator
 
 from tokenworks.inference.admission import Limits, queue_full, too_late
-from tokenworks.inference.batcher import Batcher, Sequence
+from tokenworks.inference.batcher import Batcher
 from tokenworks.inference.executors.base import PAGE_TOKENS
 from tokenworks.inference.forecast import AnswerLengths, Backlog, first_token_s, place_s
 from tokenworks.inference.messages import Failed, Generate, Refused
 from tokenworks.inference.pages import PageTable, pages_for
 from tokenworks.inference.queueing import due, turn
+from tokenworks.inference.sequence import Sequence
 
 
 def begun(request: Generate) -> bool:
