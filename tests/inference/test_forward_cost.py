@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tokenworks.inference.forward_cost import KNOTS, ForwardCost
@@ -82,6 +82,10 @@ def mixed_forwards(seed: int, count: int = 600) -> list[tuple[int, int]]:
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 1000))
+@example(seed=62)  # hard ones: what was learnt first is wrong
+@example(seed=140)
+@example(seed=813)
+@example(seed=845)
 def test_rows_and_context_are_told_apart_beside_noise_and_pauses(seed: int) -> None:
     drawn = random.Random(seed)
     cost = ForwardCost()
@@ -92,6 +96,15 @@ def test_rows_and_context_are_told_apart_beside_noise_and_pauses(seed: int) -> N
 
     for rows, context in [(1, 0), (4, 8000), (16, 16_000), (64, 100_000), (256, 500_000)]:
         assert cost.seconds(rows, context) == pytest.approx(truth(rows, context), rel=0.25)
+
+
+def test_what_was_seen_before_the_context_was_known_is_judged_anew() -> None:
+    cost = told([(4, 8000, truth(4, 8000))] * 5)
+    for _ in range(5):
+        for context in (0, 500_000):
+            cost.record(256, context, truth(256, context))
+
+    assert cost.seconds(4) == pytest.approx(truth(4, 0), rel=0.05)
 
 
 def test_a_single_pause_changes_nothing() -> None:
