@@ -35,6 +35,7 @@ class Client:
         kinds: list[Callable[[httpx2.Client], None]] = [
             *(self.streams, self.streams, self.leaves, self.leaves, self.asks_for_several),
             *(self.sends_a_long_prompt, self.samples_with_everything, self.errs, self.vanishes),
+            self.is_in_a_hurry,
         ]
         while time.monotonic() < until:
             with httpx2.Client(base_url=self.url, timeout=120) as client:
@@ -78,6 +79,14 @@ class Client:
         more |= {"frequency_penalty": 0.5, "presence_penalty": 0.2, "logprobs": 3, "stop": ["zq"]}
         assert self.posted(client, self.text(SHARED + self.words(5), 16) | more)["choices"]
 
+    def is_in_a_hurry(self, client: httpx2.Client) -> None:
+        """Wants its first token within a few milliseconds, or sooner than can be."""
+        hurry = {"deadline_s": 10 ** self.random.uniform(-4, 0), "priority": 10}
+        answer = client.post("/v1/completions", json=self.text(self.words(40), 4) | hurry)
+        assert answer.status_code in (200, 503), answer.text
+        if answer.status_code == 503:
+            assert answer.json()["error"]["code"] == "deadline_exceeded", answer.text
+
     def errs(self, client: httpx2.Client) -> None:
         wrong = self.random.choice(
             (
@@ -112,7 +121,8 @@ class Client:
         return asked | {"stream": True, "temperature": self.random.choice((0, 0.7))}
 
     def text(self, prompt: str | list[int], max_tokens: int) -> Body:
-        return {"model": self.model, "prompt": prompt, "max_tokens": max_tokens}
+        asked = {"model": self.model, "prompt": prompt, "max_tokens": max_tokens}
+        return asked | {"priority": self.random.randrange(-10, 11)}
 
     def words(self, count: int) -> str:
         return "".join(" " + self.random.choice(WORDS) for _ in range(count))

@@ -9,7 +9,8 @@
     │   └── QualityError         a model that was made smaller strays too far from its source
     ├── RequestError             the caller's request cannot be served as it is (HTTP 4xx)
     │   ├── ContextLengthError   more tokens than the model or its memory holds
-    │   └── QueueFullError       too many requests wait; carries `retry_after_s`
+    │   ├── QueueFullError       too many requests wait; carries `retry_after_s`
+    │   └── DeadlineError        the first token cannot come in time; carries `retry_after_s`
     └── EngineError              the engine worker cannot be started, or computes nonsense
         ├── EngineLost           the worker is gone; what it was answering can be resumed
         └── UnsupportedByKernels the native kernels do not fit this model
@@ -71,6 +72,14 @@ class QueueFullError(RequestError):
 
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineError(RequestError):
+    """The first token cannot come before the request's deadline; later it may."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message, param="deadline_s")
         self.retry_after_s = retry_after_s
 
 

@@ -1,11 +1,13 @@
 """What is refused at the door, and whether the reason says what to change."""
 
+import dataclasses
 import math
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from tokenworks.inference.admission import Limits, queue_full, refusal
+from tokenworks.inference.admission import Limits, queue_full, refusal, too_late
 from tokenworks.inference.messages import Generate, Sampling
 
 LIMITS = Limits(vocabulary=100, context_length=64, held=10)
@@ -67,14 +69,52 @@ def test_an_invalid_request_is_refused_with_its_reason(bad: Generate, said: str)
     assert said in refused.message
 
 
-@pytest.mark.parametrize(
-    ("work", "tokens_per_s", "wait_s"),
-    [(1000, 50.0, 2.0), (10, 50.0, 1.0), (10**9, 1.0, 60.0), (1000, 0.0, 1.0)],
-)
-def test_the_wait_is_the_mean_time_until_a_place_is_free(
-    work: int, tokens_per_s: float, wait_s: float
-) -> None:
-    refused = queue_full(request(), LIMITS, work=work, tokens_per_s=tokens_per_s)
+@pytest.mark.parametrize(("place_s", "retry_after_s"), [(2.0, 2.0), (0.1, 1.0), (10**9, 60.0)])
+def test_a_full_queue_says_when_a_place_is_free(place_s: float, retry_after_s: float) -> None:
+    refused = queue_full(request(), LIMITS, place_s)
 
     assert refused.reason == "queue_full"
-    assert refused.retry_after_s == wait_s
+    assert refused.message == "10 requests run or wait already"
+    assert refused.retry_after_s == retry_after_s
+
+
+@pytest.mark.parametrize(
+    ("held", "own", "tenants", "full"),
+    [
+        (10, 10, 1, False),
+        (11, 11, 1, True),
+        (11, 5, 2, False),  # others fill the places, and it has no more than its half
+        (11, 6, 2, True),
+        (20, 1, 9, False),
+        (21, 1, 9, True),
+    ],
+)
+def test_places_are_for_all_tenants(held: int, own: int, tenants: int, full: bool) -> None:
+    assert LIMITS.full(held, own, tenants) == full
+
+
+def test_who_comes_in_time_is_let_in() -> None:
+    limits = dataclasses.replace(LIMITS, wait_s=30.0)
+
+    assert too_late(request(), limits, 30.0) is None
+    assert too_late(structs.replace(request(), deadline_s=30.0), limits, 30.0) is None
+
+
+@pytest.mark.parametrize(
+    ("deadline_s", "reason", "said", "retry_after_s"),
+    [
+        (None, "queue_full", "in about 40.0 s; nobody is let in to wait more than 30 s", 10.0),
+        (35.0, "deadline", "in about 40.0 s, after the deadline of 35 s", 5.0),
+    ],
+)
+def test_who_would_come_too_late_is_told_so(
+    deadline_s: float | None, reason: str, said: str, retry_after_s: float
+) -> None:
+    limits = dataclasses.replace(LIMITS, wait_s=30.0)
+
+    refused = too_late(structs.replace(request(), deadline_s=deadline_s), limits, 40.0)
+
+    assert refused is not None
+    assert refused.reason == reason
+    assert said in refused.message
+    assert refused.retry_after_s == retry_after_s

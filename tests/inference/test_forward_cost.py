@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tokenworks.inference.forward_cost import KNOTS, ForwardCost
@@ -32,6 +32,7 @@ def truth(rows: int, context: int) -> float:
     return 0.01 + 0.002 * rows + 2e-6 * context
 
 
+@settings(deadline=None)
 @given(recorded=forwards, rows=st.integers(0, 800), context=st.integers(0, 3_000_000))
 def test_seconds_are_never_negative_and_never_fall(
     recorded: list[Forward], rows: int, context: int
@@ -43,9 +44,16 @@ def test_seconds_are_never_negative_and_never_fall(
     assert cost.seconds(rows, context) <= cost.seconds(rows, context + 1000)
 
 
+@settings(deadline=None)
 @given(recorded=forwards, rows=st.integers(1, 800), context=st.integers(0, 100_000))
 def test_the_same_forwards_teach_the_same(recorded: list[Forward], rows: int, context: int) -> None:
     assert told(recorded).seconds(rows, context) == told(recorded).seconds(rows, context)
+
+
+def test_forwards_that_take_no_time_are_taken_as_they_are() -> None:
+    cost = told([(4, 100, 0.0)] * 3)
+
+    assert cost.seconds(4) == 0
 
 
 def test_before_any_forward_there_is_a_guess_that_grows_with_the_rows() -> None:
@@ -72,7 +80,12 @@ def mixed_forwards(seed: int, count: int = 600) -> list[tuple[int, int]]:
     return [(each, each * drawn.randrange(4000)) for each in rows]
 
 
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 1000))
+@example(seed=62)  # hard ones: what was learnt first is wrong
+@example(seed=140)
+@example(seed=813)
+@example(seed=845)
 def test_rows_and_context_are_told_apart_beside_noise_and_pauses(seed: int) -> None:
     drawn = random.Random(seed)
     cost = ForwardCost()
@@ -83,6 +96,15 @@ def test_rows_and_context_are_told_apart_beside_noise_and_pauses(seed: int) -> N
 
     for rows, context in [(1, 0), (4, 8000), (16, 16_000), (64, 100_000), (256, 500_000)]:
         assert cost.seconds(rows, context) == pytest.approx(truth(rows, context), rel=0.25)
+
+
+def test_what_was_seen_before_the_context_was_known_is_judged_anew() -> None:
+    cost = told([(4, 8000, truth(4, 8000))] * 5)
+    for _ in range(5):
+        for context in (0, 500_000):
+            cost.record(256, context, truth(256, context))
+
+    assert cost.seconds(4) == pytest.approx(truth(4, 0), rel=0.05)
 
 
 def test_a_single_pause_changes_nothing() -> None:

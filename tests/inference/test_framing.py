@@ -25,6 +25,14 @@ TO_WORKER: list[ToWorker] = [
     Generate(request_id="a", prompt=[1, 2, 70000], sampling=Sampling(max_tokens=3, seed=2**62)),
     Cancel(request_id="a"),
     Generate(
+        request_id="c",
+        prompt=[1],
+        sampling=Sampling(max_tokens=3),
+        tenant="t",
+        priority=-10,
+        deadline_s=0.5,
+    ),
+    Generate(
         request_id="b",
         prompt=[1],
         generated=[5],
@@ -46,12 +54,13 @@ FROM_WORKER: list[FromWorker] = [
                 alternatives=(Alternative(2, -0.5),),
             ),
         ],
-        failed=[Failed(request_id="c", message="no")],
+        failed=[Failed(request_id="c", message="no", reason="deadline")],
         running=1,
         waiting=2,
         pages_used=3,
     ),
     Refused(request_id="d", reason="queue_full", message="full", retry_after_s=2.0),
+    Refused(request_id="e", reason="deadline", message="late", retry_after_s=2.0),
 ]
 
 

@@ -116,7 +116,7 @@ def test_memory_stays_flat_under_load_and_all_is_given_back(factory: Factory) ->
         counts = done()
 
     say(f"{sum(counts.values())} requests in {SECONDS:g} s: {dict(counts)}")
-    assert len(counts) == 7, "a kind of request was never sent"
+    assert len(counts) == 8, "a kind of request was never sent"
     assert wait_until(lambda: not any(taken(factory).values())), taken(factory)
     for name, seen in samples.items():
         grown, peak = growth(seen), peak_over_median(seen)

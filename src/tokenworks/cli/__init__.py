@@ -94,6 +94,9 @@ def up(
     kv_memory_mb: Annotated[
         int | None, typer.Option(help="Most memory for keys and values, in MiB.")
     ] = None,
+    stall_ms: Annotated[
+        int | None, typer.Option(help="How long prompts may hold up answers that are read.")
+    ] = None,
     config: ConfigFile = None,
 ) -> None:
     """Start the factory here, fetching the model first if it is not there. Ctrl-C ends it."""
@@ -113,6 +116,7 @@ def up(
         "engine.kv_format": kv_format,
         "engine.context_length": context_length,
         "engine.kv_memory_mb": kv_memory_mb,
+        "engine.stall_ms": stall_ms,
     }
     run(load(flags, config_file=config), debug=_show_tracebacks)
 

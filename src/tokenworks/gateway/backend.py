@@ -29,7 +29,8 @@ class Completion:
     each, with its log-probabilities if `logprobs` are asked for; only then may `max_tokens` be 0.
     The penalties, biases and `min_tokens` are those of `inference.messages.Sampling`; before
     `min_tokens` tokens, stop strings do not end the answer either. `template_options` are further
-    variables for the chat template.
+    variables for the chat template. `priority`, from -10 to 10, orders requests; `deadline_s` is
+    how many seconds the first text may take.
     """
 
     request_id: str
@@ -51,6 +52,8 @@ class Completion:
     min_tokens: int = 0
     n: int = 1
     echo: bool = False
+    priority: int = 0
+    deadline_s: float | None = None
     template_options: Mapping[str, object] = field(default_factory=dict)
 
 

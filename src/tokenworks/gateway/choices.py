@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import msgspec
 
+from tokenworks.errors import DeadlineError
 from tokenworks.gateway.backend import Chunk, Completion, TokenLogprob, Usage
 from tokenworks.gateway.text import AnswerText, with_text
 from tokenworks.inference.messages import (
@@ -57,11 +58,13 @@ class Choices:
         """Tokens of all answers so far."""
         return sum(len(answer.generated) for answer in self._answers)
 
-    def job(self) -> Generate:
-        """What an engine still has to compute for this request, which is not `finished`."""
+    def job(self, waited_s: float = 0.0) -> Generate:
+        """What an engine still has to compute for this request, which is not `finished` and came
+        `waited_s` ago. Raises DeadlineError if it had to begin before."""
         (first, leader), *others = self._open.items()
         received = self.received
         score = self._request.echo and self._request.logprobs is not None and not received
+        begun = received > 0 or len(self._open) < len(self._answers)
         return Generate(
             request_id=first,
             prompt=self._prompt,
@@ -77,8 +80,10 @@ class Choices:
                 )
                 for request_id, index in others
             ],
-            begun=received > 0 or len(self._open) < len(self._answers),
+            begun=begun,
             score_prompt=score,
+            priority=self._request.priority,
+            deadline_s=None if begun else self._time_left(waited_s),
         )
 
     def add(self, reply: Token | Scores) -> Iterator[Chunk]:
@@ -101,6 +106,15 @@ class Choices:
     def goes_on(self, request_id: str) -> bool:
         """Whether this answer still takes tokens: a stop string ends one before the engine does."""
         return request_id in self._open
+
+    def _time_left(self, waited_s: float) -> float | None:
+        deadline_s = self._request.deadline_s
+        if deadline_s is not None and waited_s >= deadline_s:
+            raise DeadlineError(
+                f"the deadline of {deadline_s:g} s passed before an engine was there",
+                retry_after_s=1.0,
+            )
+        return None if deadline_s is None else deadline_s - waited_s
 
     def _silence(self, index: int) -> Chunk:
         """All of an answer of which no token was wanted: the engine samples one at least."""

@@ -24,7 +24,7 @@ from tokenworks.gateway.checks import checked, room, sampling_of
 from tokenworks.gateway.choices import Choices
 from tokenworks.gateway.supervisor import Supervisor
 from tokenworks.inference.client import EngineClient
-from tokenworks.inference.messages import Ready
+from tokenworks.inference.messages import Generate, Ready
 from tokenworks.inference.settings import EngineSettings
 from tokenworks.inference.text.codec import TextCodec
 from tokenworks.inference.text.open import open_codec
@@ -60,10 +60,11 @@ class EngineBackend:
     ) -> None:
         self.models = (settings.model_id,)
         self._settings = settings
+        self._clock = clock or MonotonicClock()
         self._supervisor = Supervisor(
             settings,
             backoff=backoff or Backoff(),
-            clock=clock or MonotonicClock(),
+            clock=self._clock,
             on_restart=lambda: metrics.engine_restarted(settings.model_id),
         )
         self._ids = itertools.count(1)
@@ -114,6 +115,7 @@ class EngineBackend:
         return BackendStatus(state=state, reason=supervisor.reason, details=details)
 
     async def stream(self, request: Completion) -> AsyncGenerator[Chunk, None]:
+        came = self._clock.now()
         client, ready = await self._admitted(request.n)
         codec = self._codec
         if codec is None:
@@ -125,7 +127,8 @@ class EngineBackend:
         losses = _Losses(identity)
         while not choices.finished:
             try:
-                async with aclosing(_chunks(client, choices)) as chunks:
+                job = choices.job(self._clock.now() - came)
+                async with aclosing(_chunks(client, choices, job)) as chunks:
                     async for chunk in chunks:
                         yield chunk
             except EngineLost:
@@ -160,8 +163,10 @@ class EngineBackend:
         return await loop.run_in_executor(self._tokeniser, _tokenise, codec, request)
 
 
-async def _chunks(client: EngineClient, choices: Choices) -> AsyncGenerator[Chunk, None]:
-    async with aclosing(client.generate(choices.job())) as replies:
+async def _chunks(
+    client: EngineClient, choices: Choices, job: Generate
+) -> AsyncGenerator[Chunk, None]:
+    async with aclosing(client.generate(job)) as replies:
         async for reply in replies:
             for chunk in choices.add(reply):
                 yield chunk

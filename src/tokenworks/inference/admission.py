@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from tokenworks.inference.messages import Generate, Refused, Sampling
+from tokenworks.inference.queueing import HIGHEST_PRIORITY, LOWEST_PRIORITY
 
 MOST_LOGPROBS = 128
 _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 1.0, 60.0
@@ -11,11 +12,21 @@ _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 1.0, 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What the engine can hold. `held`: requests that run or wait, at most."""
+    """What the engine can hold. `held`: requests that run or wait, at most; `wait_s`: seconds that
+    one may come to wait for its first token, at most."""
 
     vocabulary: int
     context_length: int
     held: int
+    wait_s: float = math.inf
+
+    def full(self, held: int, own: int, tenants: int) -> bool:
+        """Whether `held` requests are too many, `own` of them by one of so many tenants.
+
+        A tenant that has no more than its part of the places is let in although others fill them,
+        as long as all are not twice too many.
+        """
+        return held > self.held and (own > self.held // tenants or held > 2 * self.held)
 
 
 def refusal(request: Generate, limits: Limits) -> Refused | None:
@@ -34,19 +45,42 @@ def refusal(request: Generate, limits: Limits) -> Refused | None:
     return None
 
 
-def queue_full(request: Generate, limits: Limits, *, work: int, tokens_per_s: float) -> Refused:
-    """The refusal of a request beyond `limits.held`.
-
-    `work` is the number of rows still to be computed for all that is held: a place becomes free
-    every `work / tokens_per_s / held` seconds on average.
-    """
-    wait_s = work / tokens_per_s / limits.held if tokens_per_s > 0 else _SHORTEST_WAIT_S
+def queue_full(request: Generate, limits: Limits, place_s: float) -> Refused:
+    """The refusal of a request beyond `limits.held`, when a place becomes free in `place_s`."""
     return Refused(
         request_id=request.request_id,
         reason="queue_full",
         message=f"{limits.held} requests run or wait already",
-        retry_after_s=min(max(wait_s, _SHORTEST_WAIT_S), _LONGEST_WAIT_S),
+        retry_after_s=_retry_after(place_s),
     )
+
+
+def too_late(request: Generate, limits: Limits, first_token_s: float) -> Refused | None:
+    """The refusal of a request whose first token would come too late, in `first_token_s`, or None.
+
+    Its own deadline counts, and `limits.wait_s`.
+    """
+    deadline_s = request.deadline_s
+    expected = f"the first token would come in about {first_token_s:.1f} s"
+    if deadline_s is not None and first_token_s > deadline_s:
+        return Refused(
+            request_id=request.request_id,
+            reason="deadline",
+            message=f"{expected}, after the deadline of {deadline_s:g} s",
+            retry_after_s=_retry_after(first_token_s - deadline_s),
+        )
+    if first_token_s > limits.wait_s:
+        return Refused(
+            request_id=request.request_id,
+            reason="queue_full",
+            message=f"{expected}; nobody is let in to wait more than {limits.wait_s:g} s",
+            retry_after_s=_retry_after(first_token_s - limits.wait_s),
+        )
+    return None
+
+
+def _retry_after(seconds: float) -> float:
+    return min(max(seconds, _SHORTEST_WAIT_S), _LONGEST_WAIT_S)
 
 
 def _invalid(request: Generate, limits: Limits) -> str | None:
@@ -60,7 +94,21 @@ def _invalid(request: Generate, limits: Limits) -> str | None:
     for generated in (request.generated, *(sibling.generated for sibling in request.siblings)):
         if problem := _invalid_beginning(generated, request.sampling, limits.vocabulary):
             return problem
-    return _invalid_sampling(request.sampling) or _invalid_steering(request.sampling, limits)
+    return (
+        _invalid_urgency(request)
+        or _invalid_sampling(request.sampling)
+        or _invalid_steering(request.sampling, limits)
+    )
+
+
+def _invalid_urgency(request: Generate) -> str | None:
+    if not LOWEST_PRIORITY <= request.priority <= HIGHEST_PRIORITY:
+        return (
+            f"priority {request.priority} is not between {LOWEST_PRIORITY} and {HIGHEST_PRIORITY}"
+        )
+    if request.deadline_s is not None and not 0 < request.deadline_s < math.inf:
+        return f"deadline_s {request.deadline_s} is not above 0"
+    return None
 
 
 def _known(tokens: list[int], vocabulary: int) -> bool:

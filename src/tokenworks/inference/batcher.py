@@ -5,154 +5,99 @@ and what was sampled) and tokens that are computed (their KV is in its pages); e
 computed ones catch up. A sequence with one token to go is decoding, one with more is prefilling;
 chunked prefill, prefix sharing, preemption and resuming all follow from that.
 (The idea is that of vLLM's V1 scheduler.)
+
+Whose turn it is, is decided by `queueing` and, between tenants, `fairness`; how many rows a forward
+may have, by `row_budget`.
 """
 
-from collections import deque
+import math
+from bisect import bisect_left, insort
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 
-from tokenworks.inference.executors.base import PAGE_TOKENS
-from tokenworks.inference.messages import Sampling
-from tokenworks.inference.pages import PagePool, PageTable, pages_for
-from tokenworks.inference.speculation.drafting import Drafting
-from tokenworks.inference.steering import Steering
+from tokenworks.inference.fairness import Shares
+from tokenworks.inference.forward_cost import ForwardCost
+from tokenworks.inference.pages import PagePool, pages_for
+from tokenworks.inference.places import giving_way
+from tokenworks.inference.queueing import Entry, Turns, Waiting, turn
+from tokenworks.inference.row_budget import RowBudget
+from tokenworks.inference.sequence import Chunk, Sequence
 
 MOST_SCORED_ROWS = 64
 """Prompt rows that one forward gives logits for, at most: each is as long as the vocabulary."""
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Sequence:
-    """The tokens of one request. `tokens` are known, the first `computed` have their KV in place.
-
-    `resumed_at`: how many tokens of the answer came with the request. `cached`: prompt tokens whose
-    KV was found rather than computed when the sequence first ran; None before. `leader`: whose
-    prompt is this one's too; until it is computed, this one waits, to share it. `scored`: how many
-    of the prompt's rows have given the score of the token after them; None if nobody asks.
-    `drafting`: what guesses the tokens to come, once any guess was worth making.
-    """
-
-    request_id: str
-    tenant: str = ""
-    prompt_length: int
-    resumed_at: int = 0
-    tokens: list[int]
-    sampling: Sampling
-    table: PageTable
-    computed: int = 0
-    cached: int | None = None
-    steering: Steering | None = None
-    leader: "Sequence | None" = None
-    scored: int | None = None
-    drafting: Drafting | None = None
-
-    @property
-    def scoring(self) -> bool:
-        """Whether rows of the prompt are still to be computed for their scores."""
-        return self.scored is not None and self.scored < self.prompt_length - 1
-
-    @property
-    def shareable(self) -> bool:
-        """Whether all of the prompt is in place that another sequence can share."""
-        whole_pages = (self.prompt_length - 1) // PAGE_TOKENS * PAGE_TOKENS
-        return self.computed >= whole_pages and not self.scoring
-
-    @property
-    def pending(self) -> int:
-        return len(self.tokens) - self.computed
-
-    @property
-    def generated(self) -> int:
-        return len(self.tokens) - self.prompt_length
-
-    @property
-    def remaining(self) -> int:
-        """Rows that are still to be computed, if the answer takes all the tokens it may."""
-        return self.pending + self.allowed - 1
-
-    @property
-    def allowed(self) -> int:
-        """Tokens that the answer may still take."""
-        return self.sampling.max_tokens - self.generated
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Compute `length` tokens of `sequence` from its `computed` one on, and those of `draft` after
-    them, which may turn out not to be what comes next."""
-
-    sequence: Sequence
-    length: int
-    draft: tuple[int, ...] = ()
-
-    @property
-    def rows(self) -> int:
-        return self.length + len(self.draft)
-
-    @property
-    def decodes(self) -> bool:
-        """Whether one token is computed, to know the next."""
-        return self.length == 1 and self.completes
-
-    @property
-    def completes(self) -> bool:
-        """Whether the chunk ends at the last known token, so that the next can be sampled."""
-        return self.length == self.sequence.pending
-
-    @property
-    def scored_rows(self) -> range:
-        """The numbers of the tokens whose rows give scores; their logits are asked for."""
-        sequence = self.sequence
-        if sequence.scored is None:
-            return range(0)
-        end = min(sequence.computed + self.length, sequence.prompt_length - 1)
-        return range(max(sequence.computed, sequence.scored), end)
-
-
 @dataclass(slots=True)
 class Batcher:
-    """First come, first served: `running` then `waiting` is the order of arrival, always.
+    """`running`, in order of rank, own pages for all their known tokens; `waiting` own none.
 
-    Who runs owns pages for all its known tokens. When none is left for a further token, the
-    newest gives its pages up and goes back to the head of the queue; its tokens stay, so its
-    answer is the same, only later.
+    When no page is left for a further token, the newest of the lowest priority (a higher one ages)
+    gives its pages up and waits again; its tokens stay, so its answer is the same, only later.
+
+    While answers are read, a forward should take at most `stall_s` seconds, by what `cost` knows:
+    so many rows of prompts go with it, but a few in any case.
     """
 
     pool: PagePool
     max_sequences: int
     max_batch_tokens: int  # at least max_sequences: every decoding sequence gets its row
+    stall_s: float = math.inf
+    cost: ForwardCost = field(default_factory=ForwardCost)
+    shares: Shares = field(default_factory=Shares)
     running: list[Sequence] = field(default_factory=list)
-    waiting: deque[Sequence] = field(default_factory=deque)
+    waiting: Waiting[Sequence] = field(default_factory=Waiting)
     preemptions: int = 0
+    _numbers: Iterator[int] = field(default_factory=count)
+    _blocked: tuple[Sequence, int] | None = None  # who did not fit, and the pages free then
 
     def __len__(self) -> int:
         return len(self.running) + len(self.waiting)
 
+    @property
+    def row_s(self) -> float:
+        """Seconds that a row of a prompt takes among many."""
+        return self.cost.seconds(self.max_batch_tokens) / self.max_batch_tokens
+
+    def budget(self) -> RowBudget:
+        """That of a forward without any row yet."""
+        return RowBudget(self.cost, self.max_batch_tokens, self.stall_s)
+
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence that fits into the pool when it is alone."""
-        self.waiting.append(sequence)
+        sequence.number = next(self._numbers)
+        self.shares.join(sequence.tenant)
+        self._wait(sequence)
 
     def remove(self, sequence: Sequence) -> None:
         """Forget a sequence, whatever it was doing."""
-        if sequence in self.running:
-            self.running.remove(sequence)
-            sequence.table.release()
+        if sequence.runs:
+            self._stop(sequence)
         else:
-            self.waiting.remove(sequence)
+            self.waiting.remove(sequence.tenant, sequence.turn, sequence.number)
+        self.shares.leave(sequence.tenant)
 
     def plan(self) -> list[Chunk]:
-        """The next batch: decoding rows first, then prefill in order of arrival.
+        """The next batch: decoding rows first, then as many of prompts as there is time for.
 
         Empty only if there is nothing to do. The caller runs it and then calls `advance`.
         """
         self._make_room()
-        # Who has just given way does not fit again: it needs a page more than it gave up.
-        self._admit()
-        decoding = [Chunk(sequence, 1) for sequence in self.running if sequence.pending == 1]
-        return decoding + self._prefill(self.max_batch_tokens - len(decoding))
+        self.shares.settle()
+        self._make_place()
+        budget = self.budget()
+        decoding = []
+        for sequence in self.running:
+            if sequence.pending == 1:
+                decoding.append(Chunk(sequence, 1))
+                budget.decode(sequence.computed)
+        return decoding + self._prompts(budget)
 
     def advance(self, chunk: Chunk) -> None:
-        """The KV of the chunk's known tokens is in place."""
+        """The KV of the chunk's known tokens is in place; its draft was computed too."""
         self._computed(chunk.sequence, chunk.length)
+        self.shares.charge(chunk.sequence.tenant, chunk.rows)
 
     def confirm(self, sequence: Sequence) -> None:
         """The next token of the chunk's draft was right: its KV is in place too."""
@@ -162,69 +107,137 @@ class Batcher:
         sequence.computed += further
         sequence.table.computed(sequence.tokens, sequence.computed)
 
+    def _wait(self, sequence: Sequence) -> None:
+        sequence.turn = self._turn(sequence, self.row_s)
+        entry = (sequence.turn, sequence.number, sequence)
+        self.waiting.add(sequence.tenant, entry)
+
+    def _turn(self, sequence: Sequence, row_s: float) -> float:
+        if sequence.generated:  # somebody reads: it goes on as soon as it can
+            return sequence.due
+        return turn(sequence.due, sequence.pending * row_s, sequence.deadline)
+
     def _make_room(self) -> None:
-        """Give every running sequence a page for its newest token, oldest first."""
+        """Give every running sequence a page for its newest token."""
         position = 0
         while position < len(self.running):
             sequence = self.running[position]
             if sequence.table.grow(len(sequence.tokens)):
                 position += 1
             else:
-                self._preempt_newest()
+                self._preempt(self.running[-1])
 
-    def _preempt_newest(self) -> None:
-        sequence = self.running.pop()
-        sequence.table.release()
-        sequence.computed = 0
-        self.waiting.appendleft(sequence)
+    def _make_place(self) -> None:
+        """If all places are taken, let one be given to who is next, if that is fair."""
+        if len(self.running) < self.max_sequences or not self.waiting:
+            return
+        lines = (
+            (self.shares[tenant], self.waiting.line(tenant)[0]) for tenant in self.waiting.tenants
+        )
+        _, (turn, _, asks) = min(lines)
+        holder = giving_way(asks, turn, self.running, self.shares)
+        if holder is None or self._waits_for_leader(asks):
+            return
+        free = self.pool.free + len(holder.table.pages)
+        if pages_for(len(asks.tokens)) + len(self.running) <= free:
+            self._preempt(holder)
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self._stop(sequence)
+        self._wait(sequence)
         self.preemptions += 1
 
-    def _admit(self) -> None:
-        """Start waiting sequences while places, pages and rows of this batch last."""
-        budget = self.max_batch_tokens - sum(sequence.pending for sequence in self.running)
-        while self.waiting and len(self.running) < self.max_sequences and budget > 0:
-            sequence = self.waiting[0]
-            if self._waits_for_leader(sequence):
-                return
-            computed = sequence.table.open(sequence.tokens, share=not sequence.scoring)
-            if computed is None:
-                return
-            sequence.computed = computed
-            if sequence.cached is None:
-                sequence.cached = min(computed, sequence.prompt_length)
-            self.running.append(self.waiting.popleft())
-            budget -= sequence.pending
+    def _stop(self, sequence: Sequence) -> None:
+        """Take its pages and its place."""
+        del self.running[bisect_left(self.running, sequence.rank, key=_rank)]
+        sequence.table.release()
+        sequence.computed = 0
+        sequence.runs = False
 
-    def _waits_for_leader(self, sequence: Sequence) -> bool:
-        """Who is next but could share what is being computed. It costs those behind it little:
-        the leader's prompt comes before theirs in the batch anyway.
-        """
-        leader = sequence.leader
-        return leader is not None and not leader.shareable and leader in self.running
-
-    def _prefill(self, budget: int) -> list[Chunk]:
+    def _prompts(self, budget: RowBudget) -> list[Chunk]:
+        """Rows of prompts until the budget is spent. Who waits gets a place when it gets rows."""
+        admit = len(self.running) < self.max_sequences
+        turns, begun = self._turns(admit=admit)
         chunks = []
         scorable = MOST_SCORED_ROWS
-        for sequence in self.running:
-            if budget <= 0:
-                break
-            if sequence.pending > 1:
-                length = min(sequence.pending, budget)
-                if sequence.scoring:
-                    length = min(length, scorable)
-                    scorable -= length
-                if length:
-                    chunks.append(Chunk(sequence, length))
-                    budget -= length
+        while turns and (admit or begun) and budget.open:
+            sequence, rows = turns.next, 0
+            if sequence.runs:
+                begun -= 1
+            elif admit and not self._waits_for_leader(sequence):
+                # Who is next and does not fit keeps others back, or it would wait for ever.
+                admit = self._start(sequence)
+            if sequence.runs:
+                wanted = min(sequence.pending, scorable) if sequence.scoring else sequence.pending
+                rows = budget.take(sequence.computed, wanted)
+                scorable -= rows if sequence.scoring else 0
+                if rows:
+                    chunks.append(Chunk(sequence, rows))
+            turns.give(rows)
         return chunks
+
+    def _turns(self, *, admit: bool) -> tuple[Turns[Sequence], int]:
+        """Whose prompts could be computed, those that wait included, and how many are begun."""
+        row_s, count = self.row_s, 0
+        begun: dict[str, list[Entry[Sequence]]] = {}
+        for sequence in self.running:
+            if sequence.pending > 1:
+                entry = (self._turn(sequence, row_s), sequence.number, sequence)
+                begun.setdefault(sequence.tenant, []).append(entry)
+                count += 1
+        turns: Turns[Sequence] = Turns()
+        for tenant in {*begun, *(self.waiting.tenants if admit else ())}:
+            waiting = tuple(self.waiting.line(tenant)) if admit else ()
+            turns.add(tenant, self.shares[tenant], begun.get(tenant, ()), waiting)
+        return turns, count
+
+    def _start(self, sequence: Sequence) -> bool:
+        """Give a waiting sequence a place and pages. Whether there were enough of both.
+
+        Each that runs is left a page to grow into, or this one would soon have to give way.
+        """
+        if len(self.running) == self.max_sequences:
+            return False
+        if self.running and self._blocked is not None:
+            blocked, free = self._blocked
+            if blocked is sequence and self.pool.free <= free:
+                return False
+        computed = sequence.table.open(sequence.tokens, share=not sequence.scoring)
+        if computed is not None and self.running and self.pool.free < len(self.running):
+            sequence.table.release()
+            computed = None
+        if computed is None:
+            self._blocked = (sequence, self.pool.free)
+            return False
+        self._blocked = None
+        self.waiting.remove(sequence.tenant, sequence.turn, sequence.number)
+        sequence.computed, sequence.runs = computed, True
+        if sequence.cached is None:
+            sequence.cached = min(computed, sequence.prompt_length)
+        insort(self.running, sequence, key=_rank)
+        return True
+
+    def _waits_for_leader(self, sequence: Sequence) -> bool:
+        """Whether it could share what is being computed."""
+        leader = sequence.leader
+        return leader is not None and not leader.shareable and leader.runs
 
     def check_integrity(self) -> None:
         """Assert what must hold between two batches."""
         assert len(self.running) <= self.max_sequences
+        assert self.running == sorted(self.running, key=_rank)
         self.pool.check_integrity([sequence.table for sequence in self.running])
+        tenants = Counter(sequence.tenant for sequence in (*self.running, *self.waiting))
+        assert tenants == self.shares.asking
         for sequence in self.running:
+            assert sequence.runs
             assert 0 <= sequence.computed < len(sequence.tokens)
             assert len(sequence.table.pages) >= pages_for(sequence.computed)
         for sequence in self.waiting:
+            assert not sequence.runs
             assert sequence.computed == 0
             assert len(sequence.table.pages) == 0
+
+
+def _rank(sequence: Sequence) -> tuple[float, int]:
+    return sequence.rank

@@ -19,6 +19,7 @@ import msgspec
 
 from tokenworks.errors import (
     ContextLengthError,
+    DeadlineError,
     EngineError,
     EngineLost,
     QueueFullError,
@@ -28,6 +29,7 @@ from tokenworks.errors import (
 from tokenworks.inference.framing import MAX_MESSAGE_BYTES, Unframer, frame
 from tokenworks.inference.messages import (
     Cancel,
+    Failed,
     FromWorker,
     Generate,
     Ready,
@@ -114,9 +116,10 @@ class EngineClient(asyncio.Protocol):
         """The answer's tokens, and its siblings'; the last one of each has a finish reason.
 
         Ids must be unique among the requests in flight. Closing the generator cancels the request.
-        Raises QueueFullError, ContextLengthError or RequestError before the first token if the
-        worker refuses; EngineLost when it is gone (resume elsewhere with what came so far in
-        `generated`); EngineError if the model computed no usable numbers.
+        Raises QueueFullError, DeadlineError, ContextLengthError or RequestError before the first
+        token if the worker refuses or the deadline passes; EngineLost when it is gone (resume
+        elsewhere with what came so far in `generated`); EngineError if the model computed no
+        usable numbers.
         """
         stream = self._open(request)
         try:
@@ -203,7 +206,7 @@ class EngineClient(asyncio.Protocol):
             if stream := self._streams.get(token.request_id):
                 stream.add(token)
         for failed in step.failed:
-            self._fail(failed.request_id, EngineError(failed.message))
+            self._fail(failed.request_id, _as_failure(failed))
 
     def _fail(self, request_id: str, error: TokenworksError) -> None:
         if stream := self._streams.get(request_id):
@@ -223,10 +226,22 @@ class EngineClient(asyncio.Protocol):
         return EngineLost(f"the engine worker is gone: {self._lost_by}")
 
 
+_RETRY_AFTER_DEADLINE_S = 1.0
+"""After a deadline that passed: how long others will need is not known at this end."""
+
+
+def _as_failure(failed: Failed) -> TokenworksError:
+    if failed.reason == "deadline":
+        return DeadlineError(failed.message, retry_after_s=_RETRY_AFTER_DEADLINE_S)
+    return EngineError(failed.message)
+
+
 def _as_error(refused: Refused) -> RequestError:
     match refused.reason:
         case "queue_full":
             return QueueFullError(refused.message, retry_after_s=refused.retry_after_s or 1.0)
+        case "deadline":
+            return DeadlineError(refused.message, retry_after_s=refused.retry_after_s or 1.0)
         case "too_long":
             return ContextLengthError(refused.message, param="max_tokens")
         case "invalid":

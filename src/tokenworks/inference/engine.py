@@ -3,6 +3,7 @@
 Knows nothing about sockets, text or how logits are computed.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
@@ -11,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenworks.errors import EngineError
-from tokenworks.inference.admission import Limits, queue_full, refusal
-from tokenworks.inference.batcher import Batcher, Chunk, Sequence
+from tokenworks.inference.admission import Limits, refusal
+from tokenworks.inference.batcher import Batcher
 from tokenworks.inference.executors.base import PAGE_TOKENS, Batch, Executor, Span
 from tokenworks.inference.forward_cost import ForwardCost
 from tokenworks.inference.memory import page_count
@@ -27,14 +28,14 @@ from tokenworks.inference.messages import (
     Token,
 )
 from tokenworks.inference.pages import PagePool, PageTable, pages_for
+from tokenworks.inference.promises import Promises, begun
+from tokenworks.inference.row_budget import attended
 from tokenworks.inference.sampler import sample, score
+from tokenworks.inference.sequence import Chunk, Sequence
 from tokenworks.inference.settings import EngineSettings
 from tokenworks.inference.speculation.speculator import Speculator
 from tokenworks.inference.steering import steering_of
 from tokenworks.telemetry.clock import Clock
-
-_MEMORY_S = 10.0
-"""The throughput that counts for `retry_after_s` is that of about this many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +67,25 @@ class Engine:
         executor.allocate(self.pages_total)
         self._executor = executor
         self._clock = clock
+        self._cost = ForwardCost()
         self._batcher = Batcher(
-            PagePool(self.pages_total), settings.max_sequences, settings.max_batch_tokens
+            PagePool(self.pages_total),
+            settings.max_sequences,
+            settings.max_batch_tokens,
+            stall_s=settings.stall_ms / 1000 or math.inf,
+            cost=self._cost,
         )
         self._limits = Limits(
             vocabulary=executor.vocabulary_size,
             context_length=min(executor.context_length, self.pages_total * PAGE_TOKENS),
             # A worker that takes over from a dead one is given all of its requests at once.
             held=settings.max_sequences + settings.queue_limit,
+            wait_s=settings.wait_limit_s or math.inf,
         )
+        self._promises = Promises(self._batcher, self._limits)
         self._sequences: dict[str, Sequence] = {}
-        self._most_rows = settings.max_batch_tokens
-        self._cost = ForwardCost()
         self._speculator = Speculator() if settings.speculation == "auto" else None
         self._guessed = self._guessed_right = 0
-        self._throughput = _Throughput()
         self._reported = Load()
 
     @property
@@ -114,11 +119,8 @@ class Engine:
         if refused := refusal(request, self._limits):
             return refused
         # An answer that some worker has begun goes on: whoever came meanwhile has to wait.
-        begun = request.begun or bool(request.generated)
-        if len(self._sequences) + len(ids) > self._limits.held and not begun:
-            work = sum(sequence.remaining for sequence in self._sequences.values())
-            rate = self._throughput.tokens_per_s
-            return queue_full(request, self._limits, work=work, tokens_per_s=rate)
+        if not begun(request) and (refused := self._promises.refusal(request, self._clock.now())):
+            return refused
         self._add(request)
         return None
 
@@ -132,17 +134,19 @@ class Engine:
         if not self.busy:
             return None
         started = self._clock.now()
+        hopeless = self._promises.broken(self._sequences.values(), started)
+        for failed in hopeless:
+            self.cancel(failed.request_id)
         chunks = self._drafted(self._batcher.plan())
+        size = _size(chunks)
         produced = self._run(chunks) if chunks else _Produced()
-        seconds = self._clock.now() - started
-        self._throughput.record(sum(chunk.length for chunk in chunks), seconds)
         if chunks:
-            self._cost.record(*_size(chunks), seconds)
+            self._cost.record(*size, self._clock.now() - started)
         self._reported = load = self._load()
         return Step(
             tokens=produced.tokens,
             scores=produced.scores,
-            failed=produced.failed,
+            failed=hopeless + produced.failed,
             running=load.running,
             waiting=load.waiting,
             pages_used=load.pages_used,
@@ -171,13 +175,22 @@ class Engine:
         total = len(request.prompt) + sampling.max_tokens
         sequence = self._sequences[request_id] = Sequence(
             request_id=request_id,
+            tenant=request.tenant,
             prompt_length=len(request.prompt),
             resumed_at=len(generated),
             tokens=request.prompt + generated,
             sampling=sampling,
             table=PageTable(self._batcher.pool, capacity=pages_for(total)),
             steering=steering_of(sampling, request.prompt, generated),
+            priority=request.priority,
+            arrived=self._clock.now(),
         )
+        if (
+            request.deadline_s is not None
+            and request_id == request.request_id
+            and not begun(request)
+        ):
+            sequence.deadline = sequence.arrived + request.deadline_s
         self._batcher.add(sequence)
         return sequence
 
@@ -189,11 +202,13 @@ class Engine:
         if not decoding:
             return chunks
         rows, context = _size(chunks)
-        most = self._most_rows - rows
 
         def seconds(rows_then: int) -> float:
             return self._cost.seconds(rows_then, context * rows_then // rows)
 
+        most = self._batcher.max_batch_tokens - rows
+        while most and seconds(rows + most) > self._batcher.stall_s:
+            most //= 2
         drafts = self._speculator.drafts(decoding, rows, most, seconds)
         fitting = {
             sequence.request_id: draft[: sequence.table.room(len(sequence.tokens), len(draft))]
@@ -252,11 +267,20 @@ class Engine:
     def _finish(self, sequence: Sequence) -> None:
         if self._speculator is not None:
             self._speculator.remember(sequence.tenant, sequence.tokens[sequence.prompt_length :])
+        self._promises.ended(sequence)
         self.cancel(sequence.request_id)
 
     def _load(self) -> Load:
         batcher = self._batcher
         return Load(len(batcher.running), len(batcher.waiting), batcher.pool.used)
+
+
+def _size(chunks: list[Chunk]) -> tuple[int, int]:
+    """How many rows a batch has, and how many tokens they attend to together."""
+    return (
+        sum(chunk.rows for chunk in chunks),
+        sum(attended(chunk.sequence.computed, chunk.rows) for chunk in chunks),
+    )
 
 
 def _batch(chunks: list[Chunk]) -> Batch:
@@ -277,14 +301,6 @@ def _batch(chunks: list[Chunk]) -> Batch:
         tokens=np.array(tokens, np.int32),
         spans=tuple(spans),
         logit_rows=np.array(logit_rows, np.int32),
-    )
-
-
-def _size(chunks: list[Chunk]) -> tuple[int, int]:
-    """How many rows a batch has, and how many tokens they attend to together."""
-    rows = sum(chunk.rows for chunk in chunks)
-    return rows, sum(
-        chunk.rows * (chunk.sequence.computed + (chunk.rows + 1) // 2) for chunk in chunks
     )
 
 
@@ -321,21 +337,3 @@ def _finish_reason(sequence: Sequence) -> FinishReason | None:
     if sequence.tokens[-1] in sequence.sampling.stop_tokens:
         return "stop"
     return "length" if sequence.generated >= sequence.sampling.max_tokens else None
-
-
-class _Throughput:
-    """Rows computed per second of work, the last seconds counting most."""
-
-    def __init__(self) -> None:
-        self._rows = 0.0
-        self._seconds = 0.0
-
-    @property
-    def tokens_per_s(self) -> float:
-        """0 until something was measured."""
-        return self._rows / self._seconds if self._seconds > 0 else 0.0
-
-    def record(self, rows: int, seconds: float) -> None:
-        kept = max(0.0, 1.0 - seconds / _MEMORY_S)
-        self._rows = self._rows * kept + rows
-        self._seconds = self._seconds * kept + seconds

@@ -34,23 +34,32 @@ _LEAST_SHARE = 0.1
 """What the rows themselves take of a forward at least, however much they attend to."""
 
 
+_Forward = tuple[int, int, float]  # rows, context, seconds
+
+
 class ForwardCost:
     """What forwards took, and what another one should take."""
 
     def __init__(self) -> None:
-        self._factors: list[deque[float]] = [deque(maxlen=_MEMORY) for _ in KNOTS]  # × the prior
-        self._latest: list[tuple[int, int, float] | None] = [None] * len(KNOTS)
-        self._slopes: deque[tuple[float, int]] = deque(maxlen=_PAIRS)
+        self._seen: list[deque[_Forward]] = [deque(maxlen=_MEMORY) for _ in KNOTS]
+        self._factors: list[float | None] = [None] * len(KNOTS)  # of the prior, where measured
+        self._anchors: list[_Forward | None] = [None] * len(KNOTS)
+        self._slopes: deque[tuple[float, float]] = deque(maxlen=_PAIRS)  # slope, weight
         self._context_s = _PRIOR_CONTEXT_S
         self._curve: Sequence[float] | None = _PRIOR_S  # None: to be drawn anew
 
     def record(self, rows: int, context: int, seconds: float) -> None:
         """A forward of `rows` (at least one) took `seconds`. `context` is the sum over its rows of
         the tokens that each attends to."""
-        knot = _nearest(rows)
-        self._learn_context(knot, rows, context, seconds)
-        alone = max(seconds - self._context_s * context, _LEAST_SHARE * seconds)
-        self._factors[knot].append(alone / _height(_PRIOR_S, rows))
+        knot, forward = _nearest(rows), (rows, context, seconds)
+        changed: Sequence[int] = (knot,)
+        if self._learn_context(knot, forward):
+            changed = range(len(KNOTS))
+        self._seen[knot].append(forward)
+        for each in changed:
+            if seen := self._seen[each]:
+                factors = sorted(self._factor(forward) for forward in seen)
+                self._factors[each] = factors[len(factors) // 2]
         self._curve = None
 
     def seconds(self, rows: int, context: int = 0) -> float:
@@ -59,19 +68,32 @@ class ForwardCost:
             self._curve = _drawn(self._factors)
         return _height(self._curve, rows) + self._context_s * context
 
-    def _learn_context(self, knot: int, rows: int, context: int, seconds: float) -> None:
-        """From two forwards of about as many rows, one of which attended to far more."""
-        if (before := self._latest[knot]) is not None:
-            apart = context - before[1]
-            by_rows = self.seconds(rows) - self.seconds(before[0])
-            told = abs(apart) * max(self._context_s, _PRIOR_CONTEXT_S)
-            if apart == 0 or told < _TOLD_APART * seconds:
-                return
-            slope = max(0.0, (seconds - before[2] - by_rows) / apart)
-            self._slopes.append((slope, abs(apart)))
-            if len(self._slopes) >= _FEWEST_PAIRS:
-                self._context_s = _weighted_median(self._slopes)
-        self._latest[knot] = (rows, context, seconds)
+    def _factor(self, forward: _Forward) -> float:
+        """What the rows themselves took, in terms of the prior."""
+        rows, context, seconds = forward
+        alone = max(seconds - self._context_s * context, _LEAST_SHARE * seconds)
+        return alone / _height(_PRIOR_S, rows)
+
+    def _learn_context(self, knot: int, forward: _Forward) -> bool:
+        """From two forwards of about as many rows, one of which attended to far more. Whether the
+        seconds of a context are others now."""
+        rows, context, seconds = forward
+        if (anchor := self._anchors[knot]) is None:
+            self._anchors[knot] = forward
+            return False
+        rows_before, context_before, seconds_before = anchor
+        apart = context - context_before
+        told = abs(apart) * max(self._context_s, _PRIOR_CONTEXT_S)
+        if apart == 0 or told < _TOLD_APART * seconds:
+            return False
+        by_rows = self.seconds(rows) - self.seconds(rows_before)
+        slope = max(0.0, (seconds - seconds_before - by_rows) / apart)
+        # What a pair tells is the more exact the larger a part of the time it is.
+        self._slopes.append((slope, min(1.0, told / seconds) if seconds > 0 else 1.0))
+        self._anchors[knot] = forward
+        if len(self._slopes) >= _FEWEST_PAIRS:
+            self._context_s = _weighted_median(self._slopes)
+        return True
 
 
 def _nearest(rows: int) -> int:
@@ -90,20 +112,20 @@ def _height(curve: Sequence[float], rows: int) -> float:
     return curve[after - 1] + (curve[after] - curve[after - 1]) * (rows - low) / (high - low)
 
 
-def _drawn(factors: Sequence[deque[float]]) -> list[float]:
+def _drawn(factors: Sequence[float | None]) -> list[float]:
     """Seconds at every knot. More rows never take less: what seems to take longer than more rows
     do was measured beside a pause."""
-    measured = [index for index, seen in enumerate(factors) if seen]
-    medians = [sorted(factors[index])[len(factors[index]) // 2] for index in measured]
-    filled = np.interp(np.arange(len(KNOTS)), measured, medians) * _PRIOR_S
+    measured = [index for index, factor in enumerate(factors) if factor is not None]
+    known = [factor for factor in factors if factor is not None]
+    filled = np.interp(np.arange(len(KNOTS)), measured, known) * _PRIOR_S
     drawn: list[float] = np.minimum.accumulate(filled[::-1])[::-1].tolist()
     return drawn
 
 
-def _weighted_median(pairs: Sequence[tuple[float, int]]) -> float:
+def _weighted_median(pairs: Sequence[tuple[float, float]]) -> float:
     half = sum(weight for _, weight in pairs) / 2
     for value, weight in sorted(pairs):
         half -= weight
         if half <= 0:
             return value
-    raise ValueError("no values")
+    return max(pairs)[0]

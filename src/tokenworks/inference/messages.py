@@ -61,6 +61,10 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag="generate", tag_fi
     says that a part of what was asked is delivered already: then it waits, however full the queue.
     `score_prompt` asks for the log-probabilities of the prompt's tokens, which come before any
     token of the answers.
+
+    `tenant`: whose it is; tenants that ask at the same time are given equally many rows.
+    `priority`, from -10 to 10: of one tenant's requests, higher ones go first. `deadline_s`: how
+    many seconds from now the first token may take; a request that was begun has none.
     """
 
     request_id: str
@@ -70,6 +74,9 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag="generate", tag_fi
     siblings: list[Sibling] = []
     begun: bool = False
     score_prompt: bool = False
+    tenant: str = ""
+    priority: int = 0
+    deadline_s: float | None = None
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel", tag_field="type"):
@@ -116,10 +123,12 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that ends without the rest of its answer: the model computed no usable numbers."""
+    """A request that ends without the rest of its answer: the model computed no usable numbers, or
+    its deadline cannot be met any more."""
 
     request_id: str
     message: str
+    reason: Literal["numbers", "deadline"] = "numbers"
 
 
 class Step(
@@ -140,10 +149,10 @@ class Step(
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused", tag_field="type"):
-    """This request was not admitted. `queue_full` carries `retry_after_s`."""
+    """This request was not admitted. `queue_full` and `deadline` carry `retry_after_s`."""
 
     request_id: str
-    reason: Literal["queue_full", "too_long", "invalid"]
+    reason: Literal["queue_full", "deadline", "too_long", "invalid"]
     message: str
     retry_after_s: float | None = None
 

@@ -33,6 +33,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     max_batch_tokens: Positive = 256  # rows of one forward
     speculation: SpeculationName = "auto"  # guess tokens and verify them, where that is faster
     queue_limit: Count = 256  # requests that may wait beyond those computed
+    stall_ms: Count = 50  # what a forward may take beside answers that are read; 0 does not limit
+    wait_limit_s: Count = 120  # refuse who would wait longer for the first token; 0 does not
     context_length: Count = 0  # most tokens of prompt and answer; 0 takes the model's
     kv_format: KvFormat = "bf16"  # of keys and values; int8 takes half the memory
     kv_memory_mb: Positive = 1024  # upper limit of the KV store, in MiB

@@ -65,6 +65,8 @@ def completion_of(
         min_tokens=given.min_tokens or 0,
         n=given.n or 1,  # nor here
         echo=echo,
+        priority=(given.service_tier or 0) if given.priority is None else given.priority,
+        deadline_s=given.deadline_s,
         template_options=template_options or {},
     )
 

@@ -18,6 +18,9 @@ MOST_CHOICES = 16
 MOST_BIASES = 1024
 LARGEST_BIAS = 100.0
 MOST_OPTIONS = 16
+LONGEST_DEADLINE_S = 86400.0
+TIERS = {"auto": 0, "default": 0, "scale": 0, "flex": -5, "priority": 5}
+"""OpenAI's service tiers, as priorities."""
 LONGEST_OPTION = 256
 
 Options = dict[str, bool | int | float | str]
@@ -50,7 +53,6 @@ IGNORED = frozenset(
     {
         "user",
         "metadata",
-        "service_tier",
         "parallel_tool_calls",
         "prediction",
         "prompt_cache_key",
@@ -136,6 +138,15 @@ def _template_options(options: object) -> object:
     return options
 
 
+def _tier(tier: object) -> object:
+    """A service tier as a priority; None if none is asked for."""
+    if tier is None:
+        return None
+    if not isinstance(tier, str) or tier not in TIERS:
+        raise ValueError(f"must be one of {', '.join(TIERS)}")
+    return TIERS[tier]
+
+
 def _one_prompt(prompt: object) -> object:
     """Text, token ids, or a list with one of these."""
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str | list):
@@ -192,6 +203,9 @@ class Parameters(_Strict):
     logit_bias: Annotated[tuple[tuple[int, float], ...], BeforeValidator(_biases)] = ()
     min_tokens: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
+    priority: Annotated[int, Field(ge=-10, le=10)] | None = None
+    service_tier: Annotated[int | None, BeforeValidator(_tier)] = None
+    deadline_s: Annotated[float, Field(gt=0, le=LONGEST_DEADLINE_S)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 

@@ -7,6 +7,7 @@ import msgspec
 
 from tokenworks.errors import (
     ContextLengthError,
+    DeadlineError,
     EngineError,
     ModelNotFound,
     QueueFullError,
@@ -72,7 +73,16 @@ def failure_of(error: Exception) -> Failure:
                 message=message,
                 type="rate_limit_error",
                 code="queue_full",
-                headers={"retry-after": str(max(1, math.ceil(error.retry_after_s)))},
+                headers=_retry_after(error.retry_after_s),
+            )
+        case DeadlineError():
+            return Failure(
+                status=503,
+                message=message,
+                type="server_error",
+                param=error.param,
+                code="deadline_exceeded",
+                headers=_retry_after(error.retry_after_s),
             )
         case ContextLengthError():
             return Failure(
@@ -91,6 +101,10 @@ def failure_of(error: Exception) -> Failure:
                 headers={"retry-after": "2"},
             )
     return Failure(status=500, message=message, type="server_error", code="server_error")
+
+
+def _retry_after(seconds: float) -> dict[str, str]:
+    return {"retry-after": str(max(1, math.ceil(seconds)))}
 
 
 def _sentence(hint: str) -> str:
