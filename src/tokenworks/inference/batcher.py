@@ -9,14 +9,19 @@ chunked prefill, prefix sharing, preemption and resuming all follow from that.
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import islice
 
 from tokenworks.inference.executors.base import PAGE_TOKENS
 from tokenworks.inference.messages import Sampling
 from tokenworks.inference.pages import PagePool, PageTable, pages_for
+from tokenworks.inference.prefixes import common_beginning
 from tokenworks.inference.steering import Steering
 
 MOST_SCORED_ROWS = 64
 """Prompt rows that one forward gives logits for, at most: each is as long as the vocabulary."""
+
+LEAST_SAVED = PAGE_TOKENS
+"""Rows that waiting for another must save: it costs a part of a forward, worth about as much."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -25,8 +30,9 @@ class Sequence:
 
     `resumed_at`: how many tokens of the answer came with the request. `cached`: prompt tokens whose
     KV was found rather than computed when the sequence first ran; None before. `leader`: whose
-    prompt is this one's too; until it is computed, this one waits, to share it. `scored`: how many
-    of the prompt's rows have given the score of the token after them; None if nobody asks.
+    prompt is this one's too; until that is scored, this one waits. `scored`: how many of the
+    prompt's rows have given the score of the token after them; None if nobody asks. `common`: how
+    many tokens begin like those of others, as far as it was asked.
     """
 
     request_id: str
@@ -40,17 +46,13 @@ class Sequence:
     steering: Steering | None = None
     leader: "Sequence | None" = None
     scored: int | None = None
+    tenant: str = ""
+    common: dict["Sequence", int] = field(default_factory=dict)
 
     @property
     def scoring(self) -> bool:
         """Whether rows of the prompt are still to be computed for their scores."""
         return self.scored is not None and self.scored < self.prompt_length - 1
-
-    @property
-    def shareable(self) -> bool:
-        """Whether all of the prompt is in place that another sequence can share."""
-        whole_pages = (self.prompt_length - 1) // PAGE_TOKENS * PAGE_TOKENS
-        return self.computed >= whole_pages and not self.scoring
 
     @property
     def pending(self) -> int:
@@ -64,6 +66,15 @@ class Sequence:
     def remaining(self) -> int:
         """Rows that are still to be computed, if the answer takes all the tokens it may."""
         return self.pending + self.sampling.max_tokens - self.generated - 1
+
+    def common_with(self, other: "Sequence") -> int:
+        """How many tokens of the beginning the two can share. Looked up once for each other."""
+        known = self.common.get(other)
+        if known is None:
+            limit = min(len(self.tokens) - 1, len(other.tokens))
+            limit = self.table.shareable_with(other.table, limit)
+            known = self.common[other] = common_beginning(self.tokens, other.tokens, limit)
+        return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +101,7 @@ class Chunk:
 
 @dataclass(slots=True)
 class Batcher:
-    """First come, first served: `running` then `waiting` is the order of arrival, always.
+    """First come, first served, but that who waits for what another is computing lets others past.
 
     Who runs owns pages for all its known tokens. When none is left for a further token, the
     newest gives its pages up and goes back to the head of the queue; its tokens stay, so its
@@ -113,6 +124,7 @@ class Batcher:
 
     def remove(self, sequence: Sequence) -> None:
         """Forget a sequence, whatever it was doing."""
+        sequence.scored = None  # nobody need wait for its scores any more
         if sequence in self.running:
             self.running.remove(sequence)
             sequence.table.release()
@@ -154,27 +166,47 @@ class Batcher:
         self.preemptions += 1
 
     def _admit(self) -> None:
-        """Start waiting sequences while places, pages and rows of this batch last."""
+        """Start waiting sequences while places, pages and rows of this batch last.
+
+        Who waits for what another is computing keeps a place and pages while others go past.
+        """
         budget = self.max_batch_tokens - sum(sequence.pending for sequence in self.running)
-        while self.waiting and len(self.running) < self.max_sequences and budget > 0:
-            sequence = self.waiting[0]
-            if self._waits_for_leader(sequence):
+        kept = 0
+        for sequence in list(islice(self.waiting, self.max_sequences - len(self.running))):
+            if budget <= 0:
                 return
-            computed = sequence.table.open(sequence.tokens, share=not sequence.scoring)
+            if coming := self._coming(sequence):
+                kept += pages_for(len(sequence.tokens)) - coming // PAGE_TOKENS
+                continue
+            table, share = sequence.table, not sequence.scoring
+            computed = table.open(sequence.tokens, share=share, spare=kept)
             if computed is None:
                 return
             sequence.computed = computed
             if sequence.cached is None:
                 sequence.cached = min(computed, sequence.prompt_length)
-            self.running.append(self.waiting.popleft())
+            self.waiting.remove(sequence)
+            self.running.append(sequence)
             budget -= sequence.pending
 
-    def _waits_for_leader(self, sequence: Sequence) -> bool:
-        """Who is next but could share what is being computed. It costs those behind it little:
-        the leader's prompt comes before theirs in the batch anyway.
+    def _coming(self, sequence: Sequence) -> int:
+        """How many tokens of a waiting sequence a running one is about to have computed, if it is
+        better to wait and share them, or all if they must be scored before; 0 if it may start.
+
+        It may where little would be saved, or where the other is not as far as it could begin.
+        Who is waited for runs, so one that is cancelled or gives way keeps nobody.
         """
-        leader = sequence.leader
-        return leader is not None and not leader.shareable and leader in self.running
+        if sequence.leader is not None and sequence.leader.scoring:
+            return len(sequence.tokens) - 1
+        making = [other for other in self.running if other.pending > 1 and not other.scoring]
+        if not making or sequence.scoring:
+            return 0
+        known, most = sequence.table.match(sequence.tokens).tokens, 0
+        for other in making:
+            common = sequence.common_with(other)
+            if known <= other.computed < common and common - known >= LEAST_SAVED:
+                most = max(most, common)
+        return most
 
     def _prefill(self, budget: int) -> list[Chunk]:
         chunks = []

@@ -127,6 +127,8 @@ class Engine:
             return None
         started = self._clock.now()
         chunks = self._batcher.plan()
+        for copy in self._batcher.pool.take_copies():
+            self._executor.copy_rows(copy.source, copy.target, copy.rows)
         produced = self._run(chunks) if chunks else _Produced()
         rows = sum(chunk.length for chunk in chunks)
         self._throughput.record(rows, self._clock.now() - started)
@@ -165,7 +167,13 @@ class Engine:
             resumed_at=len(generated),
             tokens=request.prompt + generated,
             sampling=sampling,
-            table=PageTable(self._batcher.pool, capacity=pages_for(total)),
+            table=PageTable(
+                self._batcher.pool,
+                capacity=pages_for(total),
+                tenant=request.tenant,
+                public=request.public_tokens,
+            ),
+            tenant=request.tenant,
             steering=steering_of(sampling, request.prompt, generated),
         )
         self._batcher.add(sequence)

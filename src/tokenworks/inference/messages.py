@@ -61,6 +61,10 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag="generate", tag_fi
     says that a part of what was asked is delivered already: then it waits, however full the queue.
     `score_prompt` asks for the log-probabilities of the prompt's tokens, which come before any
     token of the answers.
+
+    What is computed is shared with requests of the same `tenant` only, but for the whole pages of
+    the prompt's first `public_tokens`: those are shared with all requests that say the same of
+    them.
     """
 
     request_id: str
@@ -70,6 +74,8 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag="generate", tag_fi
     siblings: list[Sibling] = []
     begun: bool = False
     score_prompt: bool = False
+    tenant: str = ""
+    public_tokens: int = 0
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel", tag_field="type"):
