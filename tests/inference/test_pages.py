@@ -212,6 +212,14 @@ def test_shared_free_pages_count_once_when_room_is_judged() -> None:
 Row = tuple[tuple[int, ...], str, bool]  # tokens up to this one; whose they are; public or not
 
 
+def test_pages_can_be_kept_for_others() -> None:
+    pool = PagePool(4)
+    table = PageTable(pool, capacity=MOST_PAGES)
+
+    assert table.open(list(range(40)), spare=2) is None
+    assert table.open(list(range(40)), spare=1) == 0
+
+
 class PagesMachine(RuleBasedStateMachine):
     """Sequences of two tenants over few tokens, so that equal beginnings are common. `memory` is
     what an executor would hold: rows are written and copied there as the pool and tables say.

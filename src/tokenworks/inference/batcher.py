@@ -20,8 +20,8 @@ from tokenworks.inference.steering import Steering
 MOST_SCORED_ROWS = 64
 """Prompt rows that one forward gives logits for, at most: each is as long as the vocabulary."""
 
-LEAST_SAVED = PAGE_TOKENS
-"""Rows that waiting for another must save: it costs a part of a forward, worth about as much."""
+LEAST_SAVED = 8
+"""Rows that waiting for another must save: it can cost a forward more, which takes as long."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
