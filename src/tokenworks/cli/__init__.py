@@ -91,6 +91,9 @@ def up(
     kv_memory_mb: Annotated[
         int | None, typer.Option(help="Most memory for keys and values, in MiB.")
     ] = None,
+    prefix_cache_dir: Annotated[
+        str | None, typer.Option(help="Folder that keeps computed beginnings over restarts.")
+    ] = None,
     config: ConfigFile = None,
 ) -> None:
     """Start the factory here, fetching the model first if it is not there. Ctrl-C ends it."""
@@ -109,6 +112,7 @@ def up(
         "engine.kv_format": kv_format,
         "engine.context_length": context_length,
         "engine.kv_memory_mb": kv_memory_mb,
+        "engine.prefix_cache_dir": prefix_cache_dir,
     }
     run(load(flags, config_file=config), debug=_show_tracebacks)
 

@@ -28,6 +28,7 @@ from tokenworks.inference.messages import (
 from tokenworks.inference.pages import PagePool, PageTable, pages_for
 from tokenworks.inference.sampler import sample, score
 from tokenworks.inference.settings import EngineSettings
+from tokenworks.inference.spill import Spill
 from tokenworks.inference.steering import steering_of
 from tokenworks.telemetry.clock import Clock
 
@@ -56,10 +57,17 @@ class _Produced:
 class Engine:
     """Owns the sequences and their page tables; one thread calls it.
 
-    Raises ConfigError if the KV memory holds not even two pages.
+    With a `spill`, it goes on with what an engine before it computed. Raises ConfigError if the KV
+    memory holds not even two pages.
     """
 
-    def __init__(self, executor: Executor, settings: EngineSettings, clock: Clock) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        settings: EngineSettings,
+        clock: Clock,
+        spill: Spill | None = None,
+    ) -> None:
         self.pages_total = page_count(executor.page_bytes, executor.context_length, settings)
         executor.allocate(self.pages_total)
         self._executor = executor
@@ -67,6 +75,9 @@ class Engine:
         self._batcher = Batcher(
             PagePool(self.pages_total), settings.max_sequences, settings.max_batch_tokens
         )
+        self._spill = spill
+        if spill is not None:
+            spill.load(self._batcher.pool, executor)
         self._limits = Limits(
             vocabulary=executor.vocabulary_size,
             context_length=min(executor.context_length, self.pages_total * PAGE_TOKENS),
@@ -141,6 +152,13 @@ class Engine:
             waiting=load.waiting,
             pages_used=load.pages_used,
         )
+
+    def save_one(self) -> bool:
+        """Bring one page that is not in use to disk, where that is wanted; False if none is left.
+
+        It takes milliseconds: for when there is nothing else to do.
+        """
+        return self._spill is not None and self._spill.save_one(self._batcher.pool, self._executor)
 
     def check_integrity(self) -> None:
         """Assert that every page is accounted for and every request is where it should be."""

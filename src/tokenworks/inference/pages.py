@@ -99,6 +99,15 @@ class PagePool:
         node = self._node_of[page] = self.tree.add(parent, edge, page)
         return node
 
+    def restore(self, parent: Node, edge: Edge) -> Node | None:
+        """A page for what was computed before, in no use; there must be a blank one. None if a page
+        holds it already."""
+        page = self._blank.pop()
+        self._users[page] = 1
+        node = self.remember(page, parent, edge)
+        self.release(page)
+        return node if node.page == page else None
+
     def forget(self, node: Node) -> None:
         """What a page without any after it holds is not to be shared any more."""
         self.tree.remove(node)

@@ -71,6 +71,7 @@ class PrefixTree:
         self.root = Node(("", ()), -1, None, 0)
         self.idle = 0
         self.size = 0
+        self.changes = 0  # grows whenever a node comes or goes
         self._given_up = 0.0  # the worth of the last node that was
         self._leaves: list[tuple[float, int, Node]] = []  # a heap; some are leaves no more
         self._numbers = count()
@@ -108,6 +109,7 @@ class PrefixTree:
         node = Node(edge, page, parent, parent.depth + 1)
         parent.children.insert(bisect_left(parent.children, edge, key=_edge_of), node)
         self.size += 1
+        self.changes += 1
         return node
 
     def remove(self, node: Node) -> None:
@@ -118,6 +120,7 @@ class PrefixTree:
         del parent.children[bisect_left(parent.children, node.edge, key=_edge_of)]
         node.attached = False
         self.size -= 1
+        self.changes += 1
         self.idle -= node.idle
         self._offer(parent)
 
