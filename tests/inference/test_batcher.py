@@ -3,9 +3,10 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenworks.inference.batcher import LEAST_SAVED, Batcher, Chunk, Sequence
+from tokenworks.inference.batcher import Batcher, Chunk, Sequence
 from tokenworks.inference.messages import Sampling
 from tokenworks.inference.pages import PagePool, PageTable, pages_for
+from tokenworks.inference.sharing import LEAST_SAVED
 
 
 def make_batcher(*, pages: int = 64, max_sequences: int = 4, max_batch_tokens: int = 32) -> Batcher:

@@ -134,6 +134,8 @@ BAD_PARAMETERS = [
         "chat_template_kwargs",
         "at most 16",
     ),
+    ({"public_prefix": -1}, "public_prefix", "greater than or equal to 0"),
+    ({"public_prefix": 2}, None, "public_prefix is 2, but there are only 1 messages"),
     ({"model": ""}, "model", "at least 1"),
     ({"model": 7}, "model", "valid string"),
 ]

@@ -30,6 +30,9 @@ class Completion:
     The penalties, biases and `min_tokens` are those of `inference.messages.Sampling`; before
     `min_tokens` tokens, stop strings do not end the answer either. `template_options` are further
     variables for the chat template.
+
+    Computed work is shared with requests of the same `tenant` only, but for the first
+    `public_prefix` messages, characters of the prompt, or tokens where it is given in tokens.
     """
 
     request_id: str
@@ -52,6 +55,8 @@ class Completion:
     n: int = 1
     echo: bool = False
     template_options: Mapping[str, object] = field(default_factory=dict)
+    tenant: str = ""
+    public_prefix: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,11 +32,13 @@ class Choices:
         prompt: list[int],
         sampling: Sampling,
         identity: str,
+        public_tokens: int = 0,
     ) -> None:
         self._codec = codec
         self._request = request
         self._prompt = prompt
         self._sampling = sampling
+        self._public_tokens = public_tokens
         self._answers = [
             AnswerText(codec, request.stop, len(prompt), min_tokens=request.min_tokens, index=index)
             for index in range(request.n)
@@ -79,6 +81,8 @@ class Choices:
             ],
             begun=received > 0 or len(self._open) < len(self._answers),
             score_prompt=score,
+            tenant=self._request.tenant,
+            public_tokens=self._public_tokens,
         )
 
     def add(self, reply: Token | Scores) -> Iterator[Chunk]:

@@ -14,14 +14,11 @@ from itertools import islice
 from tokenworks.inference.executors.base import PAGE_TOKENS
 from tokenworks.inference.messages import Sampling
 from tokenworks.inference.pages import PagePool, PageTable, pages_for
-from tokenworks.inference.prefixes import common_beginning
+from tokenworks.inference.sharing import coming_tokens
 from tokenworks.inference.steering import Steering
 
 MOST_SCORED_ROWS = 64
 """Prompt rows that one forward gives logits for, at most: each is as long as the vocabulary."""
-
-LEAST_SAVED = 8
-"""Rows that waiting for another must save: it can cost a forward more, which takes as long."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -31,8 +28,7 @@ class Sequence:
     `resumed_at`: how many tokens of the answer came with the request. `cached`: prompt tokens whose
     KV was found rather than computed when the sequence first ran; None before. `leader`: whose
     prompt is this one's too; until that is scored, this one waits. `scored`: how many of the
-    prompt's rows have given the score of the token after them; None if nobody asks. `common`: how
-    many tokens begin like those of others, as far as it was asked.
+    prompt's rows have given the score of the token after them; None if nobody asks.
     """
 
     request_id: str
@@ -47,7 +43,6 @@ class Sequence:
     leader: "Sequence | None" = None
     scored: int | None = None
     tenant: str = ""
-    common: dict["Sequence", int] = field(default_factory=dict)
 
     @property
     def scoring(self) -> bool:
@@ -66,15 +61,6 @@ class Sequence:
     def remaining(self) -> int:
         """Rows that are still to be computed, if the answer takes all the tokens it may."""
         return self.pending + self.sampling.max_tokens - self.generated - 1
-
-    def common_with(self, other: "Sequence") -> int:
-        """How many tokens of the beginning the two can share. Looked up once for each other."""
-        known = self.common.get(other)
-        if known is None:
-            limit = min(len(self.tokens) - 1, len(other.tokens))
-            limit = self.table.shareable_with(other.table, limit)
-            known = self.common[other] = common_beginning(self.tokens, other.tokens, limit)
-        return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +161,7 @@ class Batcher:
         for sequence in list(islice(self.waiting, self.max_sequences - len(self.running))):
             if budget <= 0:
                 return
-            if coming := self._coming(sequence):
+            if coming := coming_tokens(sequence, self.running):
                 kept += pages_for(len(sequence.tokens)) - coming // PAGE_TOKENS
                 continue
             table, share = sequence.table, not sequence.scoring
@@ -188,25 +174,6 @@ class Batcher:
             self.waiting.remove(sequence)
             self.running.append(sequence)
             budget -= sequence.pending
-
-    def _coming(self, sequence: Sequence) -> int:
-        """How many tokens of a waiting sequence a running one is about to have computed, if it is
-        better to wait and share them, or all if they must be scored before; 0 if it may start.
-
-        It may where little would be saved, or where the other is not as far as it could begin.
-        Who is waited for runs, so one that is cancelled or gives way keeps nobody.
-        """
-        if sequence.leader is not None and sequence.leader.scoring:
-            return len(sequence.tokens) - 1
-        making = [other for other in self.running if other.pending > 1 and not other.scoring]
-        if not making or sequence.scoring:
-            return 0
-        known, most = sequence.table.match(sequence.tokens).tokens, 0
-        for other in making:
-            common = sequence.common_with(other)
-            if known <= other.computed < common and common - known >= LEAST_SAVED:
-                most = max(most, common)
-        return most
 
     def _prefill(self, budget: int) -> list[Chunk]:
         chunks = []

@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenworks.inference.executors.base import PAGE_TOKENS
-from tokenworks.inference.prefixes import PUBLIC, Edge, Node, PrefixTree, owner_of
+from tokenworks.inference.prefixes import (
+    PUBLIC,
+    Edge,
+    Node,
+    PrefixTree,
+    common_beginning,
+    owner_of,
+)
 
 
 def pages_for(tokens: int) -> int:
@@ -170,6 +177,7 @@ class PageTable:
     _known: Node = field(init=False)  # as far as the beginning was found when it was looked up
     _computed: int = 0
     _tokens: Sequence[int] = ()
+    _common: dict["PageTable", int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._pages = np.zeros(self.capacity, np.int32)
@@ -197,11 +205,16 @@ class PageTable:
         self._known = node
         return Match(node, *tree.nearest(node, self._edge(tokens, node.depth, last)))
 
-    def shareable_with(self, other: "PageTable", tokens: int) -> int:
-        """How many of `tokens` that begin alike the two may share."""
-        if self.tenant == other.tenant and self.public == other.public:
-            return tokens
-        return min(tokens, min(self.public, other.public) // PAGE_TOKENS * PAGE_TOKENS)
+    def common(self, tokens: Sequence[int], other: "PageTable", other_tokens: Sequence[int]) -> int:
+        """How many tokens of the beginning the two could share. Found once for each other."""
+        known = self._common.get(other)
+        if known is None:
+            limit = min(len(tokens) - 1, len(other_tokens))
+            if (self.tenant, self.public) != (other.tenant, other.public):
+                public = min(self.public, other.public)
+                limit = min(limit, public // PAGE_TOKENS * PAGE_TOKENS)
+            known = self._common[other] = common_beginning(tokens, other_tokens, limit)
+        return known
 
     def open(self, tokens: Sequence[int], *, share: bool = True, spare: int = 0) -> int | None:
         """Take pages for all of `tokens`, sharing what is known unless every row is to be computed.
@@ -210,6 +223,7 @@ class PageTable:
         pages needed and `spare` ones are free.
         """
         assert self._length == 0, "the table is open already"
+        self._common.clear()
         root = self.pool.tree.root
         match = self.match(tokens) if share else Match(root, None, 0)
         if not self._fits(tokens, match, spare):
