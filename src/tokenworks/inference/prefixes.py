@@ -40,7 +40,8 @@ class Node:
     """A page's tokens after all those of the nodes above.
 
     `depth`: pages up to and with this one. `idle`: no sequence uses the page. `worth`: what it was
-    worth to keep when its last user left. `attached`: it is in the tree.
+    worth to keep when its last user left, which was the `left`-th time that happened to a page.
+    `attached`: it is in the tree.
     """
 
     edge: Edge
@@ -51,12 +52,14 @@ class Node:
     idle: bool = False
     hits: int = 0
     worth: float = 0.0
+    left: int = 0
     attached: bool = True
 
     @property
     def value(self) -> float:
-        """What computing it again would cost, the more so the more often it was of use."""
-        return (1.0 + log2(1.0 + self.hits)) * (1.0 + self.depth / _DOUBLE_COST)
+        """It grows with the times it was of use and with what computing it again would cost, but
+        slowly: what was of much use once must not stay for ever."""
+        return 1.0 + log2(1.0 + self.hits) + log2(1.0 + self.depth / _DOUBLE_COST)
 
 
 class PrefixTree:
@@ -133,14 +136,14 @@ class PrefixTree:
         """The last sequence that used the node's page has left. Whose parent rests, rests."""
         node.idle = True
         self.idle += 1
-        node.worth = self._given_up + node.value
+        node.worth, node.left = self._given_up + node.value, next(self._numbers)
         self._offer(node)
 
     def give_up(self) -> Node:
         """Remove the idle leaf that is worth least. There must be an idle node."""
         while True:
-            worth, _, node = heapq.heappop(self._leaves)
-            if node.attached and node.idle and not node.children and worth == node.worth:
+            worth, left, node = heapq.heappop(self._leaves)
+            if node.attached and node.idle and not node.children and left == node.left:
                 self._given_up = worth
                 self.remove(node)
                 return node
@@ -155,10 +158,10 @@ class PrefixTree:
 
     def _offer(self, node: Node) -> None:
         if node.idle and not node.children:
-            heapq.heappush(self._leaves, (node.worth, next(self._numbers), node))
+            heapq.heappush(self._leaves, (node.worth, node.left, node))
             if len(self._leaves) > 2 * self.size + 64:
                 idle = [node for node in self.nodes() if node.idle and not node.children]
-                self._leaves = [(node.worth, next(self._numbers), node) for node in idle]
+                self._leaves = [(node.worth, node.left, node) for node in idle]
                 heapq.heapify(self._leaves)
 
     def check_integrity(self) -> None:
@@ -166,7 +169,7 @@ class PrefixTree:
         nodes = list(self.nodes())
         assert len(nodes) == self.size, "nodes are miscounted"
         assert sum(node.idle for node in nodes) == self.idle, "idle nodes are miscounted"
-        offered = {node for worth, _, node in self._leaves if worth == node.worth}
+        offered = {node for _, left, node in self._leaves if left == node.left}
         for node in [self.root, *nodes]:
             edges = [child.edge for child in node.children]
             assert edges == sorted(set(edges)), "edges are out of order"
