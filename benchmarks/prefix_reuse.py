@@ -89,7 +89,7 @@ def conversations(bench: Bench) -> None:
 def together(bench: Bench) -> None:
     """Requests that come at once, as one tenant's and as many tenants' who share nothing."""
     seconds: dict[str, list[float]] = {}
-    for _ in range(3):
+    for _ in range(2):
         for name in ("shared", "apart"):
             beginning = bench.text(BEGINNING)
             requests = [

@@ -39,7 +39,7 @@ class PageContents(Protocol):
     @property
     def page_bytes(self) -> int: ...
     def read_page(self, page: int) -> bytes: ...
-    def write_page(self, page: int, content: bytes) -> None: ...
+    def write_page(self, page: int, content: bytes | memoryview) -> None: ...
 
 
 class _Header(msgspec.Struct, frozen=True, array_like=True):
@@ -156,8 +156,7 @@ class Spill:
         owner, tokens = node.edge
         header = _Header(before, owner, tokens, node.depth)
         name = self._name(header)
-        encoded = msgspec.msgpack.encode(header)
-        begin = _MAGIC + len(encoded).to_bytes(4, "big") + encoded
+        begin = _beginning(header)
         try:
             with atomic_writer(self._path(name), sync=False) as file:
                 file.write(begin)
@@ -183,19 +182,20 @@ class Spill:
             return None
         return header if path.stem == self._name(header) else None
 
-    def _read_page(self, name: str, header: _Header, page_bytes: int) -> bytes | None:
+    def _read_page(self, name: str, header: _Header, page_bytes: int) -> memoryview | None:
         """What a record holds if it is whole."""
-        encoded = msgspec.msgpack.encode(header)
-        begin = _MAGIC + len(encoded).to_bytes(4, "big") + encoded
+        begin = _beginning(header)
         try:
             data = self._path(name).read_bytes()
         except OSError:
             return None
-        content = data[len(begin) : len(begin) + page_bytes]
-        whole = data == begin + content + self._checksum(begin, content)
-        return content if whole and len(content) == page_bytes else None
+        content = memoryview(data)[len(begin) : len(begin) + page_bytes]
+        if not data.startswith(begin) or len(content) != page_bytes:
+            return None
+        checksum = self._checksum(begin, content)
+        return content if data[len(begin) + page_bytes :] == checksum else None
 
-    def _checksum(self, begin: bytes, content: bytes) -> bytes:
+    def _checksum(self, begin: bytes, content: bytes | memoryview) -> bytes:
         digest = blake2b(begin, digest_size=_CHECKSUM_BYTES, key=self.key)
         digest.update(content)
         return digest.digest()
@@ -205,6 +205,12 @@ class Spill:
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}{_SUFFIX}"
+
+
+def _beginning(header: _Header) -> bytes:
+    """What a record has before the page."""
+    encoded = msgspec.msgpack.encode(header)
+    return _MAGIC + len(encoded).to_bytes(4, "big") + encoded
 
 
 def _goes_on(parent: Node, header: _Header) -> bool:

@@ -77,7 +77,7 @@ class Executor(Protocol):
         """What a page holds, `page_bytes` long, in this executor's own layout."""
         ...
 
-    def write_page(self, page: int, content: bytes) -> None:
+    def write_page(self, page: int, content: bytes | memoryview) -> None:
         """Make a page hold what `read_page` gave, of an executor that is opened alike."""
         ...
 

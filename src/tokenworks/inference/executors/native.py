@@ -118,7 +118,7 @@ class NativeExecutor:
     def read_page(self, page: int) -> bytes:
         return self._transformer.read_page(page)
 
-    def write_page(self, page: int, content: bytes) -> None:
+    def write_page(self, page: int, content: bytes | memoryview) -> None:
         self._transformer.write_page(page, np.frombuffer(content, np.uint8))
 
     def forward(self, batch: Batch) -> NDArray[np.float32]:

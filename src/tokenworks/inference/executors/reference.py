@@ -109,7 +109,7 @@ class ReferenceExecutor:
     def read_page(self, page: int) -> bytes:
         return self._keys[:, page].tobytes() + self._values[:, page].tobytes()
 
-    def write_page(self, page: int, content: bytes) -> None:
+    def write_page(self, page: int, content: bytes | memoryview) -> None:
         kept = np.frombuffer(content, np.float32).reshape(2, *self._keys[:, page].shape)
         self._keys[:, page], self._values[:, page] = kept
 

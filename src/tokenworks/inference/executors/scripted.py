@@ -45,7 +45,7 @@ class ScriptedExecutor:
     def read_page(self, page: int) -> bytes:
         return bytes(self._store[page])
 
-    def write_page(self, page: int, content: bytes) -> None:
+    def write_page(self, page: int, content: bytes | memoryview) -> None:
         self._store[page] = np.frombuffer(content, np.int32)
 
     def forward(self, batch: Batch) -> NDArray[np.float32]:
