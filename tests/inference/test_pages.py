@@ -6,6 +6,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from tokenworks.inference.executors.base import PAGE_TOKENS
 from tokenworks.inference.pages import PagePool, PageTable, pages_for
+from tokenworks.inference.prefixes import Edge, Node
 
 POOL_PAGES = 9
 MOST_PAGES = 6
@@ -210,6 +211,65 @@ def test_shared_free_pages_count_once_when_room_is_judged() -> None:
 
 
 Row = tuple[tuple[int, ...], str, bool]  # tokens up to this one; whose they are; public or not
+
+
+def test_what_was_of_use_more_often_stays_longer_but_not_for_ever() -> None:
+    pool = PagePool(4)
+    often, later = [1] * PAGE_TOKENS, [2] * PAGE_TOKENS
+    for tokens in (often, often, often, later):
+        opened(pool, tokens).release()
+    assert pool.blank == 2
+
+    def known(tokens: list[int]) -> bool:
+        return PageTable(pool, capacity=MOST_PAGES).match([*tokens, 9]).tokens == PAGE_TOKENS
+
+    for token in range(10, 13):  # two blank pages, then one is given up
+        opened(pool, [token] * PAGE_TOKENS).release()
+    assert known(often)
+    assert not known(later)
+    for token in range(13, 40):
+        opened(pool, [token] * PAGE_TOKENS).release()
+    assert not known(often)
+
+
+def test_the_end_of_a_longer_beginning_stays_longer() -> None:
+    pool = PagePool(1200)
+    long, short = list(range(600 * PAGE_TOKENS)), list(range(90_000, 90_000 + 590 * PAGE_TOKENS))
+    for tokens in (long, short[:PAGE_TOKENS]):
+        table = PageTable(pool, capacity=600)
+        table.open(tokens)
+        table.computed(tokens, len(tokens))
+        table.release()
+    taken = [pool.take() for _ in range(pool.blank + 1)]
+
+    assert PageTable(pool, 601).match([*long, 1]).tokens == len(long)
+    assert PageTable(pool, 601).match(short).tokens == 0
+    assert len(set(taken)) == len(taken)
+
+
+def test_a_second_look_does_not_walk_what_was_found() -> None:
+    pool = PagePool(600)
+    tokens = list(range(500 * PAGE_TOKENS))
+    table = PageTable(pool, capacity=500)
+    table.open(tokens)
+    table.computed(tokens, len(tokens) - 40)
+    looked = 0
+    child = pool.tree.child
+
+    def counted(node: Node, edge: Edge) -> Node | None:
+        nonlocal looked
+        looked += 1
+        return child(node, edge)
+
+    pool.tree.child = counted  # type: ignore[method-assign]
+    waiting = PageTable(pool, capacity=500)
+    assert waiting.match(tokens).tokens == len(tokens) - 40
+    assert looked > 490
+    looked = 0
+    table.computed(tokens, len(tokens) - 10)
+    assert waiting.match(tokens).tokens == len(tokens) - 10
+
+    assert looked <= 4
 
 
 def test_pages_can_be_kept_for_others() -> None:
