@@ -166,6 +166,26 @@ public:
         pages_ = pages;
     }
 
+    void copy_rows(int from, int to, int rows) {
+        check_page(from);
+        check_page(to);
+        expect(from != to, "a page is copied onto itself");
+        expect(rows >= 0 && rows <= kPageTokens, "rows out of range");
+        transformer_.copy_rows(from, to, rows);
+    }
+    nb::bytes read_page(int page) const {
+        check_page(page);
+        nb::bytes content = nb::steal<nb::bytes>(PyBytes_FromStringAndSize(nullptr, Py_ssize_t(page_bytes())));
+        if (!content.is_valid()) nb::raise_python_error();
+        transformer_.read_page(page, reinterpret_cast<uint8_t*>(PyBytes_AsString(content.ptr())));
+        return content;
+    }
+    void write_page(int page, Bytes bytes) {
+        check_page(page);
+        expect(bytes.size() == page_bytes(), "a page has another number of bytes");
+        transformer_.write_page(page, bytes.data());
+    }
+
     // The head's logits, or with `encode` what it would read.
     void forward(Integers tokens, Integers starts, Integers lengths, Integers offsets, Integers pages, Integers wanted_rows,
                  bool encode, Out out) {
@@ -191,6 +211,7 @@ public:
 
 private:
     const Shape& shape() const { return transformer_.shape(); }
+    void check_page(int page) const { expect(page >= 0 && page < pages_, "page out of range"); }
     void check_layer(int layer) const { expect(layer >= -1 && layer < shape().layers, "layer out of range"); }
 
     Transformer transformer_;
@@ -288,6 +309,9 @@ NB_MODULE(_kernels, m) {
              "importance"_a = nb::none())
         .def("set_vector", &Module::set_vector)
         .def("allocate", &Module::allocate)
+        .def("copy_rows", &Module::copy_rows, "source"_a, "target"_a, "rows"_a)
+        .def("read_page", &Module::read_page, "page"_a)
+        .def("write_page", &Module::write_page, "page"_a, "content"_a)
         // A result that were converted on the way in would be written into a copy.
         .def("forward", &Module::forward, "tokens"_a, "starts"_a, "lengths"_a, "offsets"_a, "pages"_a, "wanted_rows"_a,
              "encode"_a, "out"_a.noconvert())

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "layout.h"
 
@@ -39,6 +40,25 @@ struct KeyValues {
     uint16_t* value_scales(int page, int head) const { return key_scales(page, head) + kPageTokens; }
     int8_t* key_codes(int page, int head) const { return (int8_t*)(value_scales(page, head) + kPageTokens); }
     int8_t* value_codes(int page, int head) const { return key_codes(page, head) + size_t(kPageTokens) * head_dim; }
+
+    // Makes the first `rows` tokens of page `to` those of page `from`; no other token of `to` exists any more.
+    void copy_rows(int from, int to, int rows, int head) const {
+        std::memset(part(to, head), 0, head_bytes());
+        const size_t kept = size_t(rows), size = size_t(head_dim);
+        if (format == KvFormat::int8) {
+            std::memcpy(key_scales(to, head), key_scales(from, head), kept * sizeof(uint16_t));
+            std::memcpy(value_scales(to, head), value_scales(from, head), kept * sizeof(uint16_t));
+            for (size_t at = 0; at < size * kPageTokens; at += kPageTokens)
+                std::memcpy(key_codes(to, head) + at, key_codes(from, head) + at, kept);
+            std::memcpy(value_codes(to, head), value_codes(from, head), kept * size);
+            return;
+        }
+        for (size_t at = 0; at < size * kPageTokens; at += 2 * kPageTokens)
+            std::memcpy(keys(to, head) + at, keys(from, head) + at, 2 * kept * sizeof(uint16_t));
+        const size_t pairs = kept / 2 * 2 * size;
+        std::memcpy(values(to, head), values(from, head), pairs * sizeof(uint16_t));
+        for (size_t at = pairs; kept % 2 && at < pairs + 2 * size; at += 2) values(to, head)[at] = values(from, head)[at];
+    }
 };
 
 }  // namespace tokenworks

@@ -87,6 +87,25 @@ KeyValues Transformer::key_values(int layer) const {
     return {kv_ + stride * size_t(pages_) * size_t(layer), stride, shape_.head_dim, shape_.kv_format};
 }
 
+void Transformer::copy_rows(int from, int to, int rows) {
+    for (int layer = 0; layer < shape_.layers; ++layer)
+        for (int head = 0; head < shape_.kv_heads; ++head) key_values(layer).copy_rows(from, to, rows, head);
+}
+
+void Transformer::read_page(int page, uint8_t* out) const {
+    for (int layer = 0; layer < shape_.layers; ++layer) {
+        const KeyValues kv = key_values(layer);
+        std::memcpy(out + kv.page_stride * size_t(layer), kv.part(page, 0), kv.page_stride);
+    }
+}
+
+void Transformer::write_page(int page, const uint8_t* bytes) {
+    for (int layer = 0; layer < shape_.layers; ++layer) {
+        const KeyValues kv = key_values(layer);
+        std::memcpy(kv.part(page, 0), bytes + kv.page_stride * size_t(layer), kv.page_stride);
+    }
+}
+
 void Transformer::norm(const float* x, const NormWeights& weights, float* y) const {
     if (weights.bias)
         kernels_.layer_norm(x, weights.weight, weights.bias, shape_.norm_epsilon, shape_.hidden, y);

@@ -79,6 +79,10 @@ public:
     size_t page_bytes() const;  // of all layers
     size_t weight_bytes() const { return arena_.used(); }
     void allocate(int pages);
+    // See executors/base.py.
+    void copy_rows(int from, int to, int rows);
+    void read_page(int page, uint8_t* out) const;  // page_bytes(), layer after layer
+    void write_page(int page, const uint8_t* bytes);
 
     // tokens [rows]; spans cover the rows in order; out [wanted, out_stride()] logits for the rows in wanted_rows, or
     // with `encode` [wanted, hidden] what the head would have read.

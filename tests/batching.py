@@ -31,14 +31,22 @@ def make_batcher(
 
 
 def add(
-    batcher: Batcher, name: str, prompt: list[int], max_tokens: int = 8, **more: Any
+    batcher: Batcher,
+    name: str,
+    prompt: list[int],
+    max_tokens: int = 8,
+    *,
+    tenant: str = "",
+    public: int = 0,
+    **more: Any,
 ) -> Sequence:
     sequence = Sequence(
         request_id=name,
         prompt_length=len(prompt),
         tokens=list(prompt),
         sampling=Sampling(max_tokens=max_tokens),
-        table=PageTable(batcher.pool, capacity=pages_for(len(prompt) + max_tokens)),
+        tenant=tenant,
+        table=PageTable(batcher.pool, pages_for(len(prompt) + max_tokens), tenant, public),
         **more,
     )
     batcher.add(sequence)

@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batching import add, make_batcher, run
+from tokenworks.inference.batcher import Batcher
 from tokenworks.inference.sequence import Chunk, Sequence
+from tokenworks.inference.sharing import LEAST_SAVED
 
 
 def test_a_long_prompt_is_computed_in_chunks_of_the_budget() -> None:
@@ -85,6 +87,100 @@ def test_a_shared_beginning_is_not_computed_again() -> None:
     assert second.cached == 32
 
 
+def test_a_beginning_that_another_is_computing_is_waited_for() -> None:
+    batcher = make_batcher()
+    beginning = list(range(70))
+    add(batcher, "a", [*beginning, 90])
+    second = add(batcher, "b", [*beginning, 91, 92])
+
+    assert [run(batcher) for _ in range(2)] == [[("a", 32)], [("a", 32)]]
+    assert run(batcher) == [("a", 7), ("b", 8)]  # six more rows are not worth waiting for
+    assert second.cached == 64
+
+
+def test_who_has_nothing_in_common_goes_past_who_waits() -> None:
+    batcher = make_batcher(max_batch_tokens=64)
+    beginning = list(range(40))
+    add(batcher, "a", [*beginning, 90])
+    add(batcher, "b", [*beginning, 91])
+    add(batcher, "c", [70, 71, 72], arrived=1.0)
+
+    assert run(batcher) == [("a", 41), ("c", 3)]
+    assert run(batcher) == [("a", 1), ("c", 1), ("b", 1)]
+
+
+def test_who_waits_keeps_a_place() -> None:
+    batcher = make_batcher(max_sequences=2, max_batch_tokens=64)
+    add(batcher, "a", [*range(40), 90])
+    add(batcher, "b", [*range(40), 91])
+    add(batcher, "c", [70, 71, 72], arrived=1.0)
+
+    assert run(batcher) == [("a", 41)]
+    assert run(batcher) == [("a", 1), ("b", 1)]
+
+
+def test_who_waits_keeps_the_pages_that_it_will_need() -> None:
+    batcher = make_batcher(pages=6, max_batch_tokens=64)
+    add(batcher, "a", [*range(40), 90])  # three pages
+    add(batcher, "b", [*range(40), *range(50, 58)])  # three, two of them a's
+    add(batcher, "c", [70] * 33, arrived=1.0)  # three
+
+    assert run(batcher) == [("a", 41)]
+    assert run(batcher) == [("a", 1), ("b", 8)]
+
+
+def test_a_short_common_beginning_is_not_waited_for() -> None:
+    batcher = make_batcher(max_batch_tokens=64)
+    add(batcher, "a", [*range(LEAST_SAVED - 1), *[90] * 30])
+    add(batcher, "b", [*range(LEAST_SAVED - 1), *[91] * 30])
+
+    assert run(batcher) == [("a", 37), ("b", 27)]
+
+
+def test_what_is_known_already_does_not_count_as_saved() -> None:
+    batcher = make_batcher(max_batch_tokens=64)
+    batcher.remove(add_and_run(batcher, list(range(40))))
+    common = list(range(40 + LEAST_SAVED - 1))
+    add(batcher, "a", [*common, *[90] * 10])
+    add(batcher, "b", [*common, *[91] * 10])
+
+    assert run(batcher) == [("a", 17), ("b", 17)]
+
+
+def add_and_run(batcher: Batcher, prompt: list[int]) -> Sequence:
+    sequence = add(batcher, "before", prompt)
+    run(batcher)
+    return sequence
+
+
+def test_who_waits_for_one_that_goes_away_starts() -> None:
+    batcher = make_batcher()
+    first = add(batcher, "a", list(range(70)))
+    add(batcher, "b", list(range(70)))
+    assert run(batcher) == [("a", 32)]
+    batcher.remove(first)
+
+    assert run(batcher) == [("b", 32)]  # from where the other was
+    assert run(batcher) == [("b", 6)]
+
+
+def test_another_tenants_beginning_is_not_waited_for() -> None:
+    batcher = make_batcher(max_batch_tokens=128)
+    add(batcher, "a", [*range(40), 90])
+    add(batcher, "b", [*range(40), 91], tenant="other")
+
+    assert run(batcher) == [("a", 41), ("b", 41)]
+
+
+def test_two_tenants_compute_a_public_beginning_once() -> None:
+    batcher = make_batcher(max_batch_tokens=128)
+    add(batcher, "a", [*range(40), 90], public=40)
+    add(batcher, "b", [*range(40), 91], tenant="other", public=45)
+
+    assert run(batcher) == [("a", 41)]
+    assert run(batcher) == [("a", 1), ("b", 9)]  # two whole pages are public
+
+
 def test_removing_a_running_sequence_frees_its_pages() -> None:
     batcher = make_batcher()
     running = add(batcher, "a", list(range(20)))
@@ -113,6 +209,7 @@ requests = st.lists(
     extra_rows=st.integers(0, 40),
     arrivals=st.integers(1, 4),
     stall_s=st.sampled_from([0.0, 0.01, 0.03, math.inf]),
+    alike=st.booleans(),
 )
 def test_every_request_is_answered_within_all_limits(
     requests: list[Request],
@@ -121,6 +218,7 @@ def test_every_request_is_answered_within_all_limits(
     extra_rows: int,
     arrivals: int,
     stall_s: float,
+    alike: bool,
 ) -> None:
     budget = max_sequences + extra_rows
     batcher = make_batcher(
@@ -132,7 +230,8 @@ def test_every_request_is_answered_within_all_limits(
     while to_come or len(batcher):
         for number, (prompt, max_tokens, token) in to_come[:arrivals]:
             more = {"priority": number % 3, "tenant": "ab"[number % 2], "arrived": rounds * 0.01}
-            arrived.append(add(batcher, str(number), [token] * prompt, max_tokens, **more))
+            tokens = [token if alike else 100 + number] * prompt
+            arrived.append(add(batcher, str(number), tokens, max_tokens, **more))
         del to_come[:arrivals]
         rows = run(batcher)
         assert 0 < sum(length for _, length in rows) <= budget

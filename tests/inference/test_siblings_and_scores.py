@@ -104,13 +104,13 @@ def test_siblings_get_the_answers_that_their_seeds_alone_would_get() -> None:
     assert tokens == {str(n): answer(prompt, wanted.sampling, s) for n, s in enumerate(seeds)}
 
 
-def test_the_prompt_of_siblings_is_computed_once_as_far_as_whole_pages_go() -> None:
+def test_the_prompt_of_siblings_is_computed_once() -> None:
     executor = CountingExecutor()
     engine = make_engine(executor, max_batch_tokens=256)  # all of them would fit into one batch
     engine.submit(generate(list(range(40)), [1, 2, 3, 4], max_tokens=1))
     drain(engine)
 
-    assert executor.rows == 40 + 3 * 8  # two pages are shared, the third is not full
+    assert executor.rows == 40 + 3  # each computes the last token for itself
 
 
 def test_siblings_that_do_not_all_fit_are_refused_together() -> None:

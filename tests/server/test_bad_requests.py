@@ -140,6 +140,8 @@ BAD_PARAMETERS = [
     ({"deadline_s": 0}, "deadline_s", "greater than 0"),
     ({"deadline_s": "1"}, "deadline_s", "valid number"),
     ({"service_tier": "gold"}, "service_tier", "must be one of auto, default"),
+    ({"public_prefix": -1}, "public_prefix", "greater than or equal to 0"),
+    ({"public_prefix": 2}, None, "public_prefix is 2, but there are only 1 messages"),
     ({"model": ""}, "model", "at least 1"),
     ({"model": 7}, "model", "valid string"),
 ]

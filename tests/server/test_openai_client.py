@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx2
 import openai
 import pytest
 
@@ -249,6 +250,7 @@ def test_the_request_carries_every_parameter_to_the_backend(
             extra_body={
                 "top_k": 7,
                 "min_p": 0.125,
+                "public_prefix": 1,
                 "chat_template_kwargs": {"enable_thinking": False},
             },
             extra_headers={"x-request-id": "my-own-id"},
@@ -264,7 +266,26 @@ def test_the_request_carries_every_parameter_to_the_backend(
     assert (request.max_tokens, request.temperature, request.top_p) == (3, 0.25, 0.5)
     assert (request.top_k, request.min_p, request.stop) == (7, 0.125, ("END",))
     assert request.template_options == {"enable_thinking": False}
+    assert request.public_prefix == 1
     assert request.seed == 2**63 - 1
+
+
+def test_each_key_is_a_tenant_whose_name_does_not_tell_it() -> None:
+    scripted = ScriptedBackend()
+    keys = ("one-key", "another-key", "one-key")
+    body = {"model": "scripted", "prompt": "hi"}
+    with serving(scripted) as server, httpx2.Client(base_url=server.url) as client:
+        for key in keys:
+            headers = {"authorization": f"Bearer {key}"}
+            assert client.post("/v1/completions", json=body, headers=headers).status_code == 200
+        for headers in ({}, {"authorization": "Bearer"}, {"authorization": "Basic b25lLWtleQ=="}):
+            assert client.post("/v1/completions", json=body, headers=headers).status_code == 200
+    one, another, again, *without = [request.tenant for request in scripted.requests]
+
+    assert one == again != another
+    assert len(one) == len(another) == 24
+    assert "key" not in one
+    assert without == ["", "", ""]
 
 
 def test_a_key_lets_in_who_has_it(tmp_path: Path) -> None:

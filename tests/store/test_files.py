@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tokenworks.store.files import atomic_writer, file_lock, write_atomic
+from tokenworks.store.files import atomic_writer, file_lock, try_lock, write_atomic
 
 
 def test_a_file_is_replaced_whole_and_is_its_owners(tmp_path: Path) -> None:
@@ -98,3 +98,25 @@ def test_a_free_lock_is_taken_without_waiting(tmp_path: Path) -> None:
     for _ in range(2):
         with file_lock(tmp_path / "lock", on_wait=fail):
             pass
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_a_file_is_whole_or_absent_whether_synced_or_not(tmp_path: Path, sync: bool) -> None:
+    path = tmp_path / "page"
+    with atomic_writer(path, sync=sync) as file:
+        file.write(b"all")
+        assert not path.exists()
+
+    assert path.read_bytes() == b"all"
+    assert os.listdir(tmp_path) == ["page"]
+
+
+def test_a_lock_that_is_taken_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    lock = try_lock(path)
+    assert lock is not None
+    assert try_lock(path) is None
+    os.close(lock)
+    again = try_lock(path)
+    assert again is not None
+    os.close(again)

@@ -97,6 +97,9 @@ def up(
     stall_ms: Annotated[
         int | None, typer.Option(help="How long prompts may hold up answers that are read.")
     ] = None,
+    prefix_cache_dir: Annotated[
+        str | None, typer.Option(help="Folder that keeps computed beginnings over restarts.")
+    ] = None,
     config: ConfigFile = None,
 ) -> None:
     """Start the factory here, fetching the model first if it is not there. Ctrl-C ends it."""
@@ -117,6 +120,7 @@ def up(
         "engine.context_length": context_length,
         "engine.kv_memory_mb": kv_memory_mb,
         "engine.stall_ms": stall_ms,
+        "engine.prefix_cache_dir": prefix_cache_dir,
     }
     run(load(flags, config_file=config), debug=_show_tracebacks)
 

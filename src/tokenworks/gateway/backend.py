@@ -31,6 +31,9 @@ class Completion:
     `min_tokens` tokens, stop strings do not end the answer either. `template_options` are further
     variables for the chat template. `priority`, from -10 to 10, orders requests; `deadline_s` is
     how many seconds the first text may take.
+
+    Computed work is shared with requests of the same `tenant` only, but for the first
+    `public_prefix` messages, characters of the prompt, or tokens where it is given in tokens.
     """
 
     request_id: str
@@ -55,6 +58,8 @@ class Completion:
     priority: int = 0
     deadline_s: float | None = None
     template_options: Mapping[str, object] = field(default_factory=dict)
+    tenant: str = ""
+    public_prefix: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

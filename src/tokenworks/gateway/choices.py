@@ -33,11 +33,13 @@ class Choices:
         prompt: list[int],
         sampling: Sampling,
         identity: str,
+        public_tokens: int = 0,
     ) -> None:
         self._codec = codec
         self._request = request
         self._prompt = prompt
         self._sampling = sampling
+        self._public_tokens = public_tokens
         self._answers = [
             AnswerText(codec, request.stop, len(prompt), min_tokens=request.min_tokens, index=index)
             for index in range(request.n)
@@ -84,6 +86,8 @@ class Choices:
             score_prompt=score,
             priority=self._request.priority,
             deadline_s=None if begun else self._time_left(waited_s),
+            tenant=self._request.tenant,
+            public_tokens=self._public_tokens,
         )
 
     def add(self, reply: Token | Scores) -> Iterator[Chunk]:

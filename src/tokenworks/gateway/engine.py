@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 from tokenworks.errors import (
@@ -25,6 +26,7 @@ from tokenworks.gateway.choices import Choices
 from tokenworks.gateway.supervisor import Supervisor
 from tokenworks.inference.client import EngineClient
 from tokenworks.inference.messages import Generate, Ready
+from tokenworks.inference.prefixes import common_beginning
 from tokenworks.inference.settings import EngineSettings
 from tokenworks.inference.text.codec import TextCodec
 from tokenworks.inference.text.open import open_codec
@@ -123,7 +125,8 @@ class EngineBackend:
         prompt = await self._tokens(codec, request)
         sampling = sampling_of(request, codec, room(request, len(prompt), ready))
         identity = f"{request.request_id}/{next(self._ids)}"
-        choices = Choices(codec, request, prompt, sampling, identity)
+        public = await self._public_tokens(codec, request, prompt)
+        choices = Choices(codec, request, prompt, sampling, identity, public)
         losses = _Losses(identity)
         while not choices.finished:
             try:
@@ -161,6 +164,19 @@ class EngineBackend:
             return _tokenise(codec, request)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._tokeniser, _tokenise, codec, request)
+
+    async def _public_tokens(self, codec: TextCodec, request: Completion, prompt: list[int]) -> int:
+        """How many of the prompt's tokens come from nothing but what is public of it.
+
+        None where the chat template refuses that part by itself.
+        """
+        if not request.public_prefix:
+            return 0
+        try:
+            public = await self._tokens(codec, _public_part(request))
+        except RequestError:
+            return 0
+        return common_beginning(public, prompt, min(len(public), len(prompt)))
 
 
 async def _chunks(
@@ -200,6 +216,13 @@ def _length(request: Completion) -> int:
     if isinstance(request.prompt, str):
         return len(request.prompt)
     return sum(len(message["content"]) + MESSAGE_TEXT for message in request.messages or ())
+
+
+def _public_part(request: Completion) -> Completion:
+    if request.messages is not None:
+        return replace(request, messages=request.messages[: request.public_prefix])
+    assert request.prompt is not None
+    return replace(request, prompt=request.prompt[: request.public_prefix])
 
 
 def _tokenise(codec: TextCodec, request: Completion) -> list[int]:

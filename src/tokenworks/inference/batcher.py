@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
+from tokenworks.inference.executors.base import PAGE_TOKENS
 from tokenworks.inference.fairness import Shares
 from tokenworks.inference.forward_cost import ForwardCost
 from tokenworks.inference.pages import PagePool, pages_for
@@ -24,6 +25,7 @@ from tokenworks.inference.places import giving_way
 from tokenworks.inference.queueing import Entry, Turns, Waiting, turn
 from tokenworks.inference.row_budget import RowBudget
 from tokenworks.inference.sequence import Chunk, Sequence
+from tokenworks.inference.sharing import coming_tokens
 
 MOST_SCORED_ROWS = 64
 """Prompt rows that one forward gives logits for, at most: each is as long as the vocabulary."""
@@ -72,6 +74,7 @@ class Batcher:
 
     def remove(self, sequence: Sequence) -> None:
         """Forget a sequence, whatever it was doing."""
+        sequence.scored = None  # nobody need wait for its scores any more
         if sequence.runs:
             self._stop(sequence)
         else:
@@ -136,7 +139,7 @@ class Batcher:
         )
         _, (turn, _, asks) = min(lines)
         holder = giving_way(asks, turn, self.running, self.shares)
-        if holder is None or self._waits_for_leader(asks):
+        if holder is None or coming_tokens(asks, self.running):
             return
         free = self.pool.free + len(holder.table.pages)
         if pages_for(len(asks.tokens)) + len(self.running) <= free:
@@ -160,13 +163,17 @@ class Batcher:
         turns, begun = self._turns(admit=admit)
         chunks = []
         scorable = MOST_SCORED_ROWS
+        places = pages = 0  # kept for those who wait for what another computes, and let others past
         while turns and (admit or begun) and budget.open:
             sequence, rows = turns.next, 0
             if sequence.runs:
                 begun -= 1
-            elif admit and not self._waits_for_leader(sequence):
+            elif admit and (coming := coming_tokens(sequence, self.running)):
+                places += 1
+                pages += pages_for(len(sequence.tokens)) - coming // PAGE_TOKENS
+            elif admit:
                 # Who is next and does not fit keeps others back, or it would wait for ever.
-                admit = self._start(sequence)
+                admit = self._start(sequence, places, pages)
             if sequence.runs:
                 wanted = min(sequence.pending, scorable) if sequence.scoring else sequence.pending
                 rows = budget.take(sequence.computed, wanted)
@@ -191,21 +198,20 @@ class Batcher:
             turns.add(tenant, self.shares[tenant], begun.get(tenant, ()), waiting)
         return turns, count
 
-    def _start(self, sequence: Sequence) -> bool:
+    def _start(self, sequence: Sequence, places: int, pages: int) -> bool:
         """Give a waiting sequence a place and pages. Whether there were enough of both.
 
         Each that runs is left a page to grow into, or this one would soon have to give way.
+        So many `places` and `pages` are kept for others.
         """
-        if len(self.running) == self.max_sequences:
+        if len(self.running) + places >= self.max_sequences:
             return False
         if self.running and self._blocked is not None:
             blocked, free = self._blocked
             if blocked is sequence and self.pool.free <= free:
                 return False
-        computed = sequence.table.open(sequence.tokens, share=not sequence.scoring)
-        if computed is not None and self.running and self.pool.free < len(self.running):
-            sequence.table.release()
-            computed = None
+        share, spare = not sequence.scoring, pages + len(self.running)
+        computed = sequence.table.open(sequence.tokens, share=share, spare=spare)
         if computed is None:
             self._blocked = (sequence, self.pool.free)
             return False
@@ -216,11 +222,6 @@ class Batcher:
             sequence.cached = min(computed, sequence.prompt_length)
         insort(self.running, sequence, key=_rank)
         return True
-
-    def _waits_for_leader(self, sequence: Sequence) -> bool:
-        """Whether it could share what is being computed."""
-        leader = sequence.leader
-        return leader is not None and not leader.shareable and leader.runs
 
     def check_integrity(self) -> None:
         """Assert what must hold between two batches."""

@@ -34,6 +34,7 @@ from tokenworks.inference.sampler import sample, score
 from tokenworks.inference.sequence import Chunk, Sequence
 from tokenworks.inference.settings import EngineSettings
 from tokenworks.inference.speculation.speculator import Speculator
+from tokenworks.inference.spill import Spill
 from tokenworks.inference.steering import steering_of
 from tokenworks.telemetry.clock import Clock
 
@@ -59,10 +60,17 @@ class _Produced:
 class Engine:
     """Owns the sequences and their page tables; one thread calls it.
 
-    Raises ConfigError if the KV memory holds not even two pages.
+    With a `spill`, it goes on with what an engine before it computed. Raises ConfigError if the KV
+    memory holds not even two pages.
     """
 
-    def __init__(self, executor: Executor, settings: EngineSettings, clock: Clock) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        settings: EngineSettings,
+        clock: Clock,
+        spill: Spill | None = None,
+    ) -> None:
         self.pages_total = page_count(executor.page_bytes, executor.context_length, settings)
         executor.allocate(self.pages_total)
         self._executor = executor
@@ -75,6 +83,9 @@ class Engine:
             stall_s=settings.stall_ms / 1000 or math.inf,
             cost=self._cost,
         )
+        self._spill = spill
+        if spill is not None:
+            spill.load(self._batcher.pool, executor)
         self._limits = Limits(
             vocabulary=executor.vocabulary_size,
             context_length=min(executor.context_length, self.pages_total * PAGE_TOKENS),
@@ -139,6 +150,8 @@ class Engine:
             self.cancel(failed.request_id)
         chunks = self._drafted(self._batcher.plan())
         size = _size(chunks)
+        for copy in self._batcher.pool.take_copies():
+            self._executor.copy_rows(copy.source, copy.target, copy.rows)
         produced = self._run(chunks) if chunks else _Produced()
         if chunks:
             self._cost.record(*size, self._clock.now() - started)
@@ -153,6 +166,13 @@ class Engine:
             guessed=self._guessed,
             guessed_right=self._guessed_right,
         )
+
+    def save_one(self) -> bool:
+        """Bring one page that is not in use to disk, where that is wanted; False if none is left.
+
+        It takes milliseconds: for when there is nothing else to do.
+        """
+        return self._spill is not None and self._spill.save_one(self._batcher.pool, self._executor)
 
     def check_integrity(self) -> None:
         """Assert that every page is accounted for and every request is where it should be."""
@@ -180,7 +200,12 @@ class Engine:
             resumed_at=len(generated),
             tokens=request.prompt + generated,
             sampling=sampling,
-            table=PageTable(self._batcher.pool, capacity=pages_for(total)),
+            table=PageTable(
+                self._batcher.pool,
+                capacity=pages_for(total),
+                tenant=request.tenant,
+                public=request.public_tokens,
+            ),
             steering=steering_of(sampling, request.prompt, generated),
             priority=request.priority,
             arrived=self._clock.now(),

@@ -62,9 +62,11 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag="generate", tag_fi
     `score_prompt` asks for the log-probabilities of the prompt's tokens, which come before any
     token of the answers.
 
-    `tenant`: whose it is; tenants that ask at the same time are given equally many rows.
-    `priority`, from -10 to 10: of one tenant's requests, higher ones go first. `deadline_s`: how
-    many seconds from now the first token may take; a request that was begun has none.
+    What is computed is shared with requests of the same `tenant` only, but for the whole pages of
+    the prompt's first `public_tokens`: those are shared with all requests that say the same of
+    them. Tenants that ask at the same time are given equally many rows. `priority`, from -10 to 10:
+    of one tenant's requests, higher ones go first. `deadline_s`: how many seconds from now the
+    first token may take; a request that was begun has none.
     """
 
     request_id: str
@@ -77,6 +79,7 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag="generate", tag_fi
     tenant: str = ""
     priority: int = 0
     deadline_s: float | None = None
+    public_tokens: int = 0
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel", tag_field="type"):

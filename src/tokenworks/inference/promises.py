@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 
 from tokenworks.inference.admission import Limits, queue_full, too_late
 from tokenworks.inference.batcher import Batcher
-from tokenworks.inference.executors.base import PAGE_TOKENS
 from tokenworks.inference.forecast import AnswerLengths, Backlog, first_token_s, place_s
 from tokenworks.inference.messages import Failed, Generate, Refused
 from tokenworks.inference.pages import PageTable, pages_for
@@ -44,8 +43,8 @@ class Promises:
             )
         rows = len(request.prompt)
         if request.deadline_s is not None:  # whoever is in a hurry is worth a look into the pages
-            table = PageTable(batcher.pool, capacity=pages_for(rows))
-            rows -= len(table.shareable(request.prompt)) * PAGE_TOKENS
+            table = PageTable(batcher.pool, pages_for(rows), tenant, request.public_tokens)
+            rows -= table.match(request.prompt).tokens
         deadline = None if request.deadline_s is None else now + request.deadline_s
         key = turn(due(now, request.priority), rows * batcher.row_s, deadline)
         backlog = self._backlog(self._before(tenant, key), key)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from tokenworks.inference.executors.base import PAGE_TOKENS
 from tokenworks.inference.messages import Sampling
 from tokenworks.inference.pages import PageTable
 from tokenworks.inference.queueing import due
@@ -16,8 +15,8 @@ class Sequence:
 
     `resumed_at`: how many tokens of the answer came with the request. `cached`: prompt tokens whose
     KV was found rather than computed when the sequence first ran; None before. `leader`: whose
-    prompt is this one's too; until it is computed, this one waits, to share it. `scored`: how many
-    of the prompt's rows have given the score of the token after them; None if nobody asks.
+    prompt is this one's too; until that is scored, this one waits. `scored`: how many of the
+    prompt's rows have given the score of the token after them; None if nobody asks.
     `arrived` and `deadline` (of the first token) are seconds on the engine's clock. The batcher
     sets `runs`, `number` (in order of arrival) and `turn` (its key while it waits). `drafting`
     guesses the tokens to come, once any guess was worth making.
@@ -47,12 +46,6 @@ class Sequence:
     def scoring(self) -> bool:
         """Whether rows of the prompt are still to be computed for their scores."""
         return self.scored is not None and self.scored < self.prompt_length - 1
-
-    @property
-    def shareable(self) -> bool:
-        """Whether all of the prompt is in place that another sequence can share."""
-        whole_pages = (self.prompt_length - 1) // PAGE_TOKENS * PAGE_TOKENS
-        return self.computed >= whole_pages and not self.scoring
 
     @property
     def pending(self) -> int:

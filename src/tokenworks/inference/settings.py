@@ -38,6 +38,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     context_length: Count = 0  # most tokens of prompt and answer; 0 takes the model's
     kv_format: KvFormat = "bf16"  # of keys and values; int8 takes half the memory
     kv_memory_mb: Positive = 1024  # upper limit of the KV store, in MiB
+    prefix_cache_dir: str = ""  # folder that keeps computed beginnings over restarts; empty: none
+    prefix_cache_mb: Positive = 4096  # most that it holds, in MiB
 
     def __post_init__(self) -> None:
         if self.max_batch_tokens < self.max_sequences:

@@ -3,14 +3,18 @@
 Knows nothing about who is at the other end of the socket; when that end closes, it exits.
 """
 
+import importlib.util
+import re
 import selectors
 import signal
 import socket
 import sys
+from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
 
+from tokenworks import __version__
 from tokenworks.errors import ConfigError, EngineError, TokenworksError
 from tokenworks.fleet.discover.memory import Memory, read_memory
 from tokenworks.inference.engine import Engine
@@ -25,8 +29,11 @@ from tokenworks.inference.messages import (
     Ready,
     ToWorker,
 )
+from tokenworks.inference.models.identity import identity_of
 from tokenworks.inference.models.model import load_model
+from tokenworks.inference.models.panel_format import FORMATS_VERSION
 from tokenworks.inference.settings import EngineSettings
+from tokenworks.inference.spill import Spill
 from tokenworks.telemetry.clock import MonotonicClock
 
 _READ_BYTES = 1 << 18
@@ -49,10 +56,12 @@ class Worker:
     def serve(self, ready: Ready) -> None:
         """Work until the other end closes. Raises EngineError for a message that makes no sense."""
         self._queue(ready)
+        checked = False
         while self._open:
-            if not self._engine.busy:
+            if not self._engine.busy and not checked:
                 self._engine.check_integrity()
-            self._exchange(wait=not self._may_step())
+            checked = not self._engine.busy
+            self._exchange(wait=not self._may_step() and not self._may_save())
             if self._open and self._may_step() and (step := self._engine.step()):
                 self._queue(step)
                 self._send()
@@ -60,6 +69,10 @@ class Worker:
     def _may_step(self) -> bool:
         # A reader that does not keep up stops the engine, not the machine's memory.
         return self._engine.busy and len(self._unsent) < _MAX_UNSENT_BYTES
+
+    def _may_save(self) -> bool:
+        """Whether a page was brought to disk and another may be to do: whoever asks comes first."""
+        return not self._engine.busy and self._engine.save_one()
 
     def _exchange(self, *, wait: bool) -> None:
         writing = selectors.EVENT_WRITE if self._unsent else 0
@@ -128,13 +141,38 @@ def open_engine(settings: EngineSettings) -> tuple[Engine, Ready]:
         executor = open_executor(model, settings)
         pages = page_count(executor.page_bytes, executor.context_length, settings)
         _check_memory(pages * executor.page_bytes, read_memory())
-        engine = Engine(executor, settings, MonotonicClock())
+        spill = _open_spill(settings, executor.description)
+        engine = Engine(executor, settings, MonotonicClock(), spill)
     except MemoryError as error:
         raise ConfigError(
             "this machine has not enough memory left for the model and its KV store",
             hint="end other programs, take a smaller model, or set a smaller kv_memory_mb",
         ) from error
     return engine, describe(engine, settings, executor.description)
+
+
+def _open_spill(settings: EngineSettings, executor: str) -> Spill | None:
+    """The computed beginnings that are kept on disk, if they are."""
+    if not settings.prefix_cache_dir:
+        return None
+    said = (
+        __version__,
+        FORMATS_VERSION,
+        _kernels_build(),
+        identity_of(Path(settings.model_path)),
+        msgspec.json.encode(settings.rounding),
+        re.sub(r", \d+ threads?", "", executor),  # their number changes no bit
+    )
+    root = Path(settings.prefix_cache_dir).expanduser()
+    return Spill.open(root, repr(said), settings.prefix_cache_mb * 2**20)
+
+
+def _kernels_build() -> str:
+    """Tells one build of the kernels from all others; empty if there are none."""
+    found = importlib.util.find_spec("tokenworks.inference._kernels")
+    if found is None or found.origin is None:
+        return ""
+    return blake2b(Path(found.origin).read_bytes()).hexdigest()
 
 
 def _check_memory(kv_bytes: int, memory: Memory) -> None:

@@ -4,6 +4,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -68,7 +69,21 @@ def completion_of(
         priority=(given.service_tier or 0) if given.priority is None else given.priority,
         deadline_s=given.deadline_s,
         template_options=template_options or {},
+        tenant=tenant_of(request),
+        public_prefix=given.public_prefix or 0,
     )
+
+
+def tenant_of(request: Request) -> str:
+    """A name for whoever sends this key, from which it cannot be told; empty without a key.
+
+    It is the same after a restart. Not for logs: it tells one caller's requests from another's.
+    """
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    key = key.strip()
+    if scheme.lower() != "bearer" or not key:
+        return ""
+    return blake2b(key.encode(), digest_size=12, person=b"tokenworks key").hexdigest()
 
 
 def request_id_of(request: Request) -> str:

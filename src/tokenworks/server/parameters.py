@@ -160,6 +160,11 @@ def _one_prompt(prompt: object) -> object:
     raise ValueError("must be a string or a list of token ids (integers from 0)")
 
 
+def _check_public(wanted: int | None, length: int, unit: str) -> None:
+    if (wanted or 0) > length:
+        raise ValueError(f"public_prefix is {wanted}, but there are only {length} {unit}")
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -208,6 +213,7 @@ class Parameters(_Strict):
     deadline_s: Annotated[float, Field(gt=0, le=LONGEST_DEADLINE_S)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    public_prefix: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
 
     @model_validator(mode="after")
     def _options_need_a_stream(self) -> Self:
@@ -235,6 +241,7 @@ class ChatParameters(Parameters):
             self.max_tokens != self.max_completion_tokens
         ):
             raise ValueError("max_tokens and max_completion_tokens differ; send one of them")
+        _check_public(self.public_prefix, len(self.messages), "messages")
         return self
 
 
@@ -248,6 +255,8 @@ class CompletionParameters(Parameters):
     def _something_is_wanted(self) -> Self:
         if self.max_tokens == 0 and not self.echo:
             raise ValueError("max_tokens 0 is only allowed with echo = true")
+        unit = "characters" if isinstance(self.prompt, str) else "tokens"
+        _check_public(self.public_prefix, len(self.prompt), unit)
         return self
 
 

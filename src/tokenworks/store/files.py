@@ -13,18 +13,24 @@ PARTIAL_SUFFIX = ".partial"
 
 
 @contextmanager
-def atomic_writer(path: Path) -> Iterator[BinaryIO]:
+def atomic_writer(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
     """Write a file of mode 0600 that appears at `path`, synced, only if the block ends well.
 
-    Whatever was there before is replaced in one step. If the block fails, nothing remains.
+    Whatever was there before is replaced in one step. If the block fails, nothing remains. Without
+    `sync` that holds as long as the machine does not fail: for what readers check, and can do
+    without.
     """
     descriptor, name = tempfile.mkstemp(f"{PARTIAL_SUFFIX}", f".{path.name}.", path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        publish(Path(name), path)
+            if sync:
+                os.fsync(file.fileno())
+        if sync:
+            publish(Path(name), path)
+        else:
+            os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -70,3 +76,16 @@ def file_lock(path: Path, *, on_wait: Callable[[], None] | None = None) -> Itera
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def try_lock(path: Path) -> int | None:
+    """Take the lock that the file at `path` stands for, as `file_lock` does, and keep it until the
+    descriptor that is returned is closed or the process ends; None if another one has it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor

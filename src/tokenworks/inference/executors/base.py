@@ -68,6 +68,19 @@ class Executor(Protocol):
         """Make room for this many pages, numbered from 0. Called once, before the first forward."""
         ...
 
+    def copy_rows(self, source: int, target: int, rows: int) -> None:
+        """Make the first `rows` tokens of page `target` those of page `source`, bit for bit; what
+        else `target` held is forgotten."""
+        ...
+
+    def read_page(self, page: int) -> bytes:
+        """What a page holds, `page_bytes` long, in this executor's own layout."""
+        ...
+
+    def write_page(self, page: int, content: bytes | memoryview) -> None:
+        """Make a page hold what `read_page` gave, of an executor that is opened alike."""
+        ...
+
     def forward(self, batch: Batch) -> NDArray[np.float32]:
         """Compute and store KV for every row; return logits float32 [wanted, vocabulary].
 

@@ -112,6 +112,15 @@ class NativeExecutor:
     def allocate(self, pages: int) -> None:
         self._transformer.allocate(pages)
 
+    def copy_rows(self, source: int, target: int, rows: int) -> None:
+        self._transformer.copy_rows(source, target, rows)
+
+    def read_page(self, page: int) -> bytes:
+        return self._transformer.read_page(page)
+
+    def write_page(self, page: int, content: bytes | memoryview) -> None:
+        self._transformer.write_page(page, np.frombuffer(content, np.uint8))
+
     def forward(self, batch: Batch) -> NDArray[np.float32]:
         """See Executor. The result is a view that the next forward overwrites."""
         wanted = len(batch.logit_rows)

@@ -101,6 +101,18 @@ class ReferenceExecutor:
         self._keys = np.zeros(shape, np.float32)
         self._values = np.zeros(shape, np.float32)
 
+    def copy_rows(self, source: int, target: int, rows: int) -> None:
+        for store in (self._keys, self._values):
+            store[:, target, :rows] = store[:, source, :rows]
+            store[:, target, rows:] = 0.0
+
+    def read_page(self, page: int) -> bytes:
+        return self._keys[:, page].tobytes() + self._values[:, page].tobytes()
+
+    def write_page(self, page: int, content: bytes | memoryview) -> None:
+        kept = np.frombuffer(content, np.float32).reshape(2, *self._keys[:, page].shape)
+        self._keys[:, page], self._values[:, page] = kept
+
     def forward(self, batch: Batch) -> Array:
         tiles = self._tiles(batch)
         hidden = self._norm(self._run(batch, tiles), "output_norm")

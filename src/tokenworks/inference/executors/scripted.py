@@ -38,6 +38,16 @@ class ScriptedExecutor:
     def allocate(self, pages: int) -> None:
         self._store = np.full((pages, PAGE_TOKENS), -1, np.int32)
 
+    def copy_rows(self, source: int, target: int, rows: int) -> None:
+        self._store[target] = -1
+        self._store[target, :rows] = self._store[source, :rows]
+
+    def read_page(self, page: int) -> bytes:
+        return bytes(self._store[page])
+
+    def write_page(self, page: int, content: bytes | memoryview) -> None:
+        self._store[page] = np.frombuffer(content, np.int32)
+
     def forward(self, batch: Batch) -> NDArray[np.float32]:
         time.sleep(self._delay_s)
         self.forwards += 1
