@@ -54,6 +54,7 @@ Source source_named(const std::string& name) {
 // The format by its name; none for an empty one.
 std::optional<Format> format_named(const std::string& name) {
     if (name.empty()) return {};
+    if (name == "q4_centred") return Format::q4_centred;
     if (name == "q4") return Format::q4;
     if (name == "q6") return Format::q6;
     if (name == "q8") return Format::q8;
@@ -72,6 +73,7 @@ void check_bytes(const Bytes& raw, Source source, int rows, int inputs) {
 
 Wanted wanted_of(const std::string& format, const std::optional<Floats>& importance, int inputs) {
     expect(!importance || importance->size() == size_t(inputs), "importance is not one number an input");
+    expect(format_named(format) != Format::q4_centred, "nothing is rounded to q4_centred");
     return {format_named(format), importance ? importance->data() : nullptr};
 }
 

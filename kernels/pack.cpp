@@ -36,11 +36,14 @@ Format format_for(Source source, int inputs, std::optional<Format> wanted) {
     return wanted ? std::min(own_format(source), *wanted) : own_format(source);
 }
 
+Format held_in(const Kernels& kernels, Format format) {
+    return format == Format::q4_centred && kernels.widen ? Format::q4 : format;
+}
+
 Matrix pack(const Kernels& kernels, Arena& arena, Team& team, const Tensor& tensor, int rows, int inputs,
             const int* order, const Wanted& wanted, const Matrix& before) {
     Matrix m;
-    m.format = format_for(tensor.source, inputs, wanted.format);
-    if (m.format == Format::q4_centred && kernels.widen) m.format = Format::q4;  // pairs take the room of the minima
+    m.format = held_in(kernels, format_for(tensor.source, inputs, wanted.format));
     m.rows = rows;
     m.inputs = inputs;
     m.panel_bytes = panel_bytes(m.format, inputs);

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "arena.h"
+#include "pack.h"
 #include "run.h"
 
 namespace tokenworks {
@@ -34,12 +35,13 @@ std::vector<double> panel_seconds(const Kernels& kernels, int threads, int input
     const int chunk = std::max(1, panels / (threads * 8));
     for (int run = 0; run <= runs; ++run)  // the first of them only wakes caches and threads
         for (size_t f = 0; f < formats.size(); ++f) {
+            const Format format = held_in(kernels, formats[f]);
             Matrix matrix;
-            matrix.format = formats[f] == Format::q4 && kernels.widen ? Format::q4_wide : formats[f];
+            matrix.format = format == Format::q4 && kernels.widen ? Format::q4_wide : format;
             matrix.row_scales = row_scales.data();
             matrix.rows = panels * kPanelRows;
             matrix.inputs = inputs;
-            matrix.panel_bytes = size_t(inputs / kGroup) * group_bytes_of(formats[f]);
+            matrix.panel_bytes = size_t(inputs / kGroup) * group_bytes_of(format);
             matrix.data = memory + matrix.panel_bytes * size_t(panels) * size_t(run % places);
             cursor.next.store(0);
             const auto began = std::chrono::steady_clock::now();

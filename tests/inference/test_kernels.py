@@ -130,3 +130,8 @@ def test_an_encoding_that_is_not_known_is_refused() -> None:
 def test_a_format_that_is_not_known_is_refused() -> None:
     with pytest.raises(ValueError, match="no format q5"):
         _kernels.panels("portable", "F32", np.zeros(128, np.uint8), 1, 32, "q5")
+
+
+def test_weights_are_not_rounded_to_a_format_that_only_files_have() -> None:
+    with pytest.raises(ValueError, match="nothing is rounded to q4_centred"):
+        _kernels.panels("portable", "F32", np.zeros(128, np.uint8), 1, 32, "q4_centred")

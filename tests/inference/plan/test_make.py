@@ -59,6 +59,22 @@ def test_costs_are_those_of_the_kernels_layout(tmp_path: Path) -> None:
             assert stored - sum(rounded.values()) == each.stored.nbytes - cost.nbytes > 0
 
 
+@pytest.mark.parametrize("type", [TensorType.Q4_0, TensorType.Q4_1, TensorType.Q8_0])
+def test_every_class_costs_time_in_whatever_format_its_file_has(
+    tmp_path: Path, type: TensorType
+) -> None:
+    """Else what is saved by rounding the others would look larger than it is."""
+    path = tmp_path / "m.gguf"
+    write_random_model(path, type=type, embedding_type=TensorType.Q8_0)
+    model = load_model(path)
+
+    seconds = measure_panels(model.tensors, model.config, path=FASTEST, threads=1)
+
+    for each in class_costs(model.tensors, model.config, seconds):
+        assert each.stored.alone > 0, each.matrix_class
+        assert each.stored.together > 0, each.matrix_class
+
+
 @pytest.mark.parametrize("isa", supported_paths())
 def test_many_rows_take_longer_than_one(isa: str) -> None:
     sizes = {"memory_bytes": 1 << 20, "pass_bytes": 1 << 18, "runs": 15}
