@@ -19,6 +19,32 @@ def test_short_prompts_overtake_a_long_one_that_is_being_computed() -> None:
     assert run(batcher) == [("a", 10), ("b", 10), ("long", 12)]
 
 
+def test_a_long_prompt_whose_turn_it_is_leaves_half_of_the_rows_to_a_shorter_one() -> None:
+    batcher = make_batcher(max_batch_tokens=32)
+    add(batcher, "long", list(range(200)))
+    run(batcher)
+    add(batcher, "short", [1] * 100, arrived=1000.0)
+
+    assert run(batcher) == [("long", 16), ("short", 16)]
+
+
+def test_what_a_shorter_prompt_does_not_take_goes_back_to_the_long_one() -> None:
+    batcher = make_batcher(max_batch_tokens=32)
+    add(batcher, "long", list(range(200)))
+    run(batcher)
+    add(batcher, "short", [1] * 10, arrived=1000.0)
+
+    assert run(batcher) == [("long", 22), ("short", 10)]
+
+
+def test_a_prompt_as_long_waits_until_the_one_before_it_is_read() -> None:
+    batcher = make_batcher(max_batch_tokens=32)
+    add(batcher, "first", list(range(64)))
+    add(batcher, "second", list(range(100, 164)), arrived=1.0)
+
+    assert [run(batcher) for _ in range(2)] == [[("first", 32)], [("first", 32)]]
+
+
 def test_a_long_prompt_is_not_overtaken_for_ever() -> None:
     """Twice as many short prompts arrive as can be computed."""
     batcher = make_batcher(pages=500, max_batch_tokens=32, max_sequences=8)

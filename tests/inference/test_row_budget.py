@@ -68,6 +68,14 @@ def test_as_many_rows_as_there_is_time_for() -> None:
     assert rows.take(0, 1000) == 0
 
 
+def test_who_cannot_finish_may_leave_half() -> None:
+    rows = budget(stall_s=math.inf)
+
+    assert rows.take(0, 100, leave_half=True) == 100
+    assert rows.take(0, 1000, leave_half=True) == (MOST - 100) // 2
+    assert rows.open
+
+
 def test_while_nobody_reads_a_forward_may_take_longer() -> None:
     rows = budget(stall_s=0.05)
 

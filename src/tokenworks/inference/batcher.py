@@ -13,7 +13,7 @@ may have, by `row_budget`.
 import math
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -23,7 +23,7 @@ from tokenworks.inference.forward_cost import ForwardCost
 from tokenworks.inference.pages import PagePool, pages_for
 from tokenworks.inference.places import giving_way
 from tokenworks.inference.queueing import Entry, Turns, Waiting, turn
-from tokenworks.inference.row_budget import RowBudget
+from tokenworks.inference.row_budget import RowBudget, attended
 from tokenworks.inference.sequence import Chunk, Sequence
 from tokenworks.inference.sharing import coming_tokens
 
@@ -57,10 +57,12 @@ class Batcher:
     def __len__(self) -> int:
         return len(self.running) + len(self.waiting)
 
-    @property
-    def row_s(self) -> float:
-        """Seconds that a row of a prompt takes among many."""
-        return self.cost.seconds(self.max_batch_tokens) / self.max_batch_tokens
+    def prompt_s(self, start: int, rows: int) -> float:
+        """Seconds that rows of a prompt take among many, from number `start` on. Those behind a
+        long beginning take longer: they attend to all of it."""
+        cost, most = self.cost, self.max_batch_tokens
+        looking_back = cost.seconds(1, attended(start, rows)) - cost.seconds(1)
+        return rows * cost.seconds(most) / most + looking_back
 
     def budget(self) -> RowBudget:
         """That of a forward without any row yet."""
@@ -111,14 +113,15 @@ class Batcher:
         sequence.table.computed(sequence.tokens, sequence.computed)
 
     def _wait(self, sequence: Sequence) -> None:
-        sequence.turn = self._turn(sequence, self.row_s)
+        sequence.turn = self._turn(sequence)
         entry = (sequence.turn, sequence.number, sequence)
         self.waiting.add(sequence.tenant, entry)
 
-    def _turn(self, sequence: Sequence, row_s: float) -> float:
+    def _turn(self, sequence: Sequence) -> float:
         if sequence.generated:  # somebody reads: it goes on as soon as it can
             return sequence.due
-        return turn(sequence.due, sequence.pending * row_s, sequence.deadline)
+        prompt_s = self.prompt_s(sequence.computed, sequence.pending)
+        return turn(sequence.due, prompt_s, sequence.deadline)
 
     def _make_room(self) -> None:
         """Give every running sequence a page for its newest token."""
@@ -161,7 +164,7 @@ class Batcher:
         """Rows of prompts until the budget is spent. Who waits gets a place when it gets rows."""
         admit = len(self.running) < self.max_sequences
         turns, begun = self._turns(admit=admit)
-        chunks = []
+        chunks: dict[Sequence, int] = {}
         scorable = MOST_SCORED_ROWS
         places = pages = 0  # kept for those who wait for what another computes, and let others past
         while turns and (admit or begun) and budget.open:
@@ -174,22 +177,36 @@ class Batcher:
             elif admit:
                 # Who is next and does not fit keeps others back, or it would wait for ever.
                 admit = self._start(sequence, places, pages)
-            if sequence.runs:
-                wanted = min(sequence.pending, scorable) if sequence.scoring else sequence.pending
-                rows = budget.take(sequence.computed, wanted)
-                scorable -= rows if sequence.scoring else 0
-                if rows:
-                    chunks.append(Chunk(sequence, rows))
+            if sequence.runs and sequence.scoring:
+                rows = budget.take(sequence.computed, min(sequence.pending, scorable))
+                scorable -= rows
+            elif sequence.runs:
+                shorter = self._shorter_wait(sequence, chunks, admit=admit)
+                rows = budget.take(sequence.computed, sequence.pending, leave_half=shorter)
+            if rows:
+                chunks[sequence] = rows
             turns.give(rows)
-        return chunks
+        for sequence, rows in chunks.items():  # what was left to others and not taken
+            if rows < sequence.pending and not sequence.scoring and budget.open:
+                chunks[sequence] += budget.take(sequence.computed + rows, sequence.pending - rows)
+        return [Chunk(sequence, rows) for sequence, rows in chunks.items()]
+
+    def _shorter_wait(
+        self, sequence: Sequence, served: Container[Sequence], *, admit: bool
+    ) -> bool:
+        """Whether a prompt with fewer rows left has not had its turn in this forward yet."""
+        left = sequence.pending
+        return any(1 < each.pending < left and each not in served for each in self.running) or (
+            admit and any(each.pending < left for each in self.waiting)
+        )
 
     def _turns(self, *, admit: bool) -> tuple[Turns[Sequence], int]:
         """Whose prompts could be computed, those that wait included, and how many are begun."""
-        row_s, count = self.row_s, 0
+        count = 0
         begun: dict[str, list[Entry[Sequence]]] = {}
         for sequence in self.running:
             if sequence.pending > 1:
-                entry = (self._turn(sequence, row_s), sequence.number, sequence)
+                entry = (self._turn(sequence), sequence.number, sequence)
                 begun.setdefault(sequence.tenant, []).append(entry)
                 count += 1
         turns: Turns[Sequence] = Turns()

@@ -46,7 +46,8 @@ class Promises:
             table = PageTable(batcher.pool, pages_for(rows), tenant, request.public_tokens)
             rows -= table.match(request.prompt).tokens
         deadline = None if request.deadline_s is None else now + request.deadline_s
-        key = turn(due(now, request.priority), rows * batcher.row_s, deadline)
+        prompt_s = batcher.prompt_s(len(request.prompt) - rows, rows)
+        key = turn(due(now, request.priority), prompt_s, deadline)
         backlog = self._backlog(self._before(tenant, key), key)
         wait_s = first_token_s(backlog, rows, batcher.budget(), self._lengths.mean)
         return too_late(request, self._limits, wait_s)
@@ -56,11 +57,13 @@ class Promises:
 
         Of one that waits, nobody knows yet how much of its prompt is in place already.
         """
-        row_s, failed = self._batcher.row_s, []
+        failed = []
         for sequence in sequences:
             if sequence.deadline is None or sequence.generated:
                 continue
-            least_s = sequence.pending * row_s if sequence.runs else 0.0
+            least_s = 0.0
+            if sequence.runs:
+                least_s = self._batcher.prompt_s(sequence.computed, sequence.pending)
             if now + least_s > sequence.deadline:
                 late = f"the first token cannot come in time: {now - sequence.arrived:.1f} s of "
                 given = f"{sequence.deadline - sequence.arrived:g} s are gone"

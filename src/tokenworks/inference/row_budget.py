@@ -46,11 +46,13 @@ class RowBudget:
             return False
         return self.prompt_rows < self._fewest or self._fits(0, 1)
 
-    def take(self, start: int, wanted: int) -> int:
+    def take(self, start: int, wanted: int, *, leave_half: bool = False) -> int:
         """Add as many of the rows from number `start` of a sequence on as there is time for, at
-        most `wanted`. Returns how many."""
+        most `wanted`; of fewer than that, half if the rest is left to others. Returns how many."""
         limit = min(wanted, self.most - self.rows)
         rows = max(self._fitting(start, limit), min(limit, self._fewest - self.prompt_rows))
+        if leave_half and rows < wanted:
+            rows = (rows + 1) // 2
         self.rows += rows
         self.prompt_rows += rows
         self.context += attended(start, rows)
