@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from tokenworks.errors import EngineError
 from tokenworks.inference.admission import Limits, refusal
 from tokenworks.inference.batcher import Batcher
-from tokenworks.inference.executors.base import PAGE_TOKENS, Batch, Executor, Span
+from tokenworks.inference.executors.base import PAGE_TOKENS, Executor
+from tokenworks.inference.forward import batch_of, next_token, scores_of, size_of
 from tokenworks.inference.forward_cost import ForwardCost
 from tokenworks.inference.memory import page_count
 from tokenworks.inference.messages import (
     Failed,
-    FinishReason,
     Generate,
     Refused,
     Sampling,
@@ -29,8 +29,6 @@ from tokenworks.inference.messages import (
 )
 from tokenworks.inference.pages import PagePool, PageTable, pages_for
 from tokenworks.inference.promises import Promises, begun
-from tokenworks.inference.row_budget import attended
-from tokenworks.inference.sampler import sample, score
 from tokenworks.inference.sequence import Chunk, Sequence
 from tokenworks.inference.settings import EngineSettings
 from tokenworks.inference.speculation.speculator import Speculator
@@ -149,7 +147,7 @@ class Engine:
         for failed in hopeless:
             self.cancel(failed.request_id)
         chunks = self._drafted(self._batcher.plan())
-        size = _size(chunks)
+        size = size_of(chunks)
         for copy in self._batcher.pool.take_copies():
             self._executor.copy_rows(copy.source, copy.target, copy.rows)
         produced = self._run(chunks) if chunks else _Produced()
@@ -226,7 +224,7 @@ class Engine:
         decoding = [chunk.sequence for chunk in chunks if chunk.decodes]
         if not decoding:
             return chunks
-        rows, context = _size(chunks)
+        rows, context = size_of(chunks)
 
         def seconds(rows_then: int) -> float:
             return self._cost.seconds(rows_then, context * rows_then // rows)
@@ -246,7 +244,7 @@ class Engine:
         ]
 
     def _run(self, chunks: list[Chunk]) -> "_Produced":
-        logits = self._executor.forward(_batch(chunks))
+        logits = self._executor.forward(batch_of(chunks))
         asked = [(chunk, chunk.scored_rows, chunk.completes) for chunk in chunks]
         for chunk in chunks:
             self._batcher.advance(chunk)
@@ -258,7 +256,7 @@ class Engine:
             row += len(rows)
             try:
                 if scored:
-                    produced.scores.append(_scores(sequence, scored, rows[: len(scored)]))
+                    produced.scores.append(scores_of(sequence, scored, rows[: len(scored)]))
                 if completes:
                     self._answer(sequence, rows[len(scored) :], chunk.draft, produced)
             except EngineError as error:
@@ -279,7 +277,7 @@ class Engine:
         token that was guessed right is the one that would have been computed next."""
         self._guessed += len(draft)
         for row, guessed in zip_longest(rows, draft):
-            token = _next_token(sequence, row)
+            token = next_token(sequence, row)
             produced.tokens.append(token)
             if token.finish_reason:
                 self._finish(sequence)
@@ -298,67 +296,3 @@ class Engine:
     def _load(self) -> Load:
         batcher = self._batcher
         return Load(len(batcher.running), len(batcher.waiting), batcher.pool.used)
-
-
-def _size(chunks: list[Chunk]) -> tuple[int, int]:
-    """How many rows a batch has, and how many tokens they attend to together."""
-    return (
-        sum(chunk.rows for chunk in chunks),
-        sum(attended(chunk.sequence.computed, chunk.rows) for chunk in chunks),
-    )
-
-
-def _batch(chunks: list[Chunk]) -> Batch:
-    tokens: list[int] = []
-    spans: list[Span] = []
-    logit_rows: list[int] = []
-    for chunk in chunks:
-        sequence, start = chunk.sequence, chunk.sequence.computed
-        tokens += sequence.tokens[start : start + chunk.length]
-        tokens += chunk.draft
-        spans.append(Span(start=start, length=chunk.rows, pages=sequence.table.pages))
-        end = len(tokens)
-        first = end - chunk.rows - start  # the batch's row of the sequence's token 0
-        logit_rows += [first + number for number in chunk.scored_rows]
-        if chunk.completes:
-            logit_rows += range(end - 1 - len(chunk.draft), end)
-    return Batch(
-        tokens=np.array(tokens, np.int32),
-        spans=tuple(spans),
-        logit_rows=np.array(logit_rows, np.int32),
-    )
-
-
-def _scores(sequence: Sequence, numbers: range, rows: NDArray[np.float32]) -> Scores:
-    """The scores of the tokens after those with these numbers, one a row."""
-    wanted = sequence.sampling.logprobs or 0
-    scores = [
-        score(row, sequence.tokens[number + 1], wanted)
-        for number, row in zip(numbers, rows, strict=True)
-    ]
-    sequence.scored = numbers.stop
-    return Scores(request_id=sequence.request_id, start=numbers.start + 1, scores=scores)
-
-
-def _next_token(sequence: Sequence, logits: NDArray[np.float32]) -> Token:
-    index = sequence.generated
-    sampled = sample(logits, sequence.sampling, index, sequence.steering)
-    sequence.tokens.append(sampled.token)
-    if sequence.steering is not None:
-        sequence.steering.add(sampled.token)
-    if sequence.drafting is not None:
-        sequence.drafting.read(sampled.token, sampled.likeliest)
-    return Token(
-        request_id=sequence.request_id,
-        token=sampled.token,
-        finish_reason=_finish_reason(sequence),
-        logprob=sampled.logprob,
-        alternatives=sampled.alternatives,
-        cached_tokens=sequence.cached if index == sequence.resumed_at else None,
-    )
-
-
-def _finish_reason(sequence: Sequence) -> FinishReason | None:
-    if sequence.tokens[-1] in sequence.sampling.stop_tokens:
-        return "stop"
-    return "length" if sequence.generated >= sequence.sampling.max_tokens else None
