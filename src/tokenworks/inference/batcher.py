@@ -52,7 +52,6 @@ class Batcher:
     waiting: Waiting[Sequence] = field(default_factory=Waiting)
     preemptions: int = 0
     _numbers: Iterator[int] = field(default_factory=count)
-    _blocked: tuple[Sequence, int] | None = None  # who did not fit, and the pages free then
 
     def __len__(self) -> int:
         return len(self.running) + len(self.waiting)
@@ -223,16 +222,10 @@ class Batcher:
         """
         if len(self.running) + places >= self.max_sequences:
             return False
-        if self.running and self._blocked is not None:
-            blocked, free = self._blocked
-            if blocked is sequence and self.pool.free <= free:
-                return False
         share, spare = not sequence.scoring, pages + len(self.running)
         computed = sequence.table.open(sequence.tokens, share=share, spare=spare)
         if computed is None:
-            self._blocked = (sequence, self.pool.free)
             return False
-        self._blocked = None
         self.waiting.remove(sequence.tenant, sequence.turn, sequence.number)
         sequence.computed, sequence.runs = computed, True
         if sequence.cached is None:
