@@ -151,6 +151,16 @@ def test_a_cancelled_leader_does_not_hold_its_siblings_up() -> None:
     assert drain(engine)[0] == {"1": answer(prompt, wanted.sampling, 2)}
 
 
+def test_siblings_of_a_cancelled_request_do_not_wait_for_its_scores() -> None:
+    engine, prompt = make_engine(ScriptedExecutor()), list(range(70))
+    wanted = generate(prompt, [1, 2], score=True)
+    engine.submit(wanted)
+    engine.step()
+    engine.cancel("0")
+
+    assert drain(engine)[0] == {"1": answer(prompt, wanted.sampling, 2)}
+
+
 def test_a_prompt_is_scored_although_its_pages_are_known_already() -> None:
     engine, prompt = make_engine(ScriptedExecutor()), [n % 90 for n in range(100)]
     engine.submit(generate(prompt, [1]))

@@ -206,6 +206,23 @@ def test_the_folder_stays_within_its_bound_and_keeps_what_is_of_use(tmp_path: Pa
     assert worker.answer(PROMPT)[0].cached_tokens == len(PROMPT) - 1
 
 
+def test_what_is_worth_more_takes_the_place_of_what_is_worth_less(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, most_bytes=4 * (PAGE_BYTES + 4096))
+    worker.answer(PROMPT)
+    worker.save()
+    before = records(tmp_path)
+    other = [90 - token for token in PROMPT]
+    for _ in range(4):
+        worker.answer(other)
+    worker.save()
+    worker.die()
+
+    assert len(records(tmp_path)) == 4
+    assert set(before).isdisjoint(records(tmp_path))
+    worker = Worker(tmp_path)
+    assert worker.answer(other)[0].cached_tokens == len(other) - 1
+
+
 def test_what_memory_forgets_goes_from_disk(tmp_path: Path) -> None:
     worker = Worker(tmp_path)
     answer = worker.answer([1, 2, 3])
