@@ -48,6 +48,12 @@ class Sequence:
         return self.scored is not None and self.scored < self.prompt_length - 1
 
     @property
+    def awaits_leader(self) -> bool:
+        """Whether its leader has to be scored and does not run either, as after giving way."""
+        leader = self.leader
+        return leader is not None and leader.scoring and not leader.runs
+
+    @property
     def pending(self) -> int:
         return len(self.tokens) - self.computed
 
