@@ -39,7 +39,9 @@ class Ours:
             model_id="bench",
             threads=threads,
             max_batch_tokens=PROMPT,
-            speculation="off",  # kernels are compared, and no peer guesses either
+            # Kernels are compared: no peer guesses, nor keeps prompts back for whoever reads.
+            speculation="off",
+            stall_ms=0,
         )
         executor = NativeExecutor(
             load_model(path),
