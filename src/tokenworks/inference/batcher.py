@@ -171,9 +171,9 @@ class Batcher:
             if sequence.runs:
                 begun -= 1
             elif admit and (coming := coming_tokens(sequence, self.running)):
-                if not sequence.awaits_leader:  # which needs the place itself
-                    places += 1
-                    pages += pages_for(len(sequence.tokens)) - coming // PAGE_TOKENS
+                keeps = not sequence.awaits_leader  # which needs the place itself
+                places += keeps
+                pages += keeps * (pages_for(len(sequence.tokens)) - coming // PAGE_TOKENS)
             elif admit:
                 # Who is next and does not fit keeps others back, or it would wait for ever.
                 admit = self._start(sequence, places, pages)
