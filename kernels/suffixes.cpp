@@ -6,6 +6,8 @@ namespace {
 // Suffixes longer than that many links are hardly ever told apart by what follows them, and a text that repeats one
 // token has as many links as tokens.
 constexpr int kMostLinks = 32;
+// Of what followed a string, the latest that many different tokens are looked at.
+constexpr int kMostFollowers = 256;
 
 size_t hash(int from, int token) {
     uint64_t key = (uint64_t(uint32_t(from)) << 32 | uint32_t(token)) * 0x9E3779B97F4A7C15ull;
@@ -131,9 +133,9 @@ Suffixes::Place Suffixes::follow(Place place, int token) const {
 
 std::optional<Suffixes::Guess> Suffixes::guess(Place place) const {
     if (place.state == 0) return {};
-    int followed = 0, best = -1;
+    int followed = 0, best = -1, seen = 0;
     const State* leads = nullptr;
-    for (int at = states_[size_t(place.state)].first; at >= 0; at = edges_[size_t(at)].next) {
+    for (int at = states_[size_t(place.state)].first; at >= 0 && seen < kMostFollowers; at = edges_[size_t(at)].next, ++seen) {
         const State& to = states_[size_t(edges_[size_t(at)].to)];
         followed += to.count;
         if (leads && (to.count < leads->count || (to.count == leads->count && to.said < leads->said))) continue;

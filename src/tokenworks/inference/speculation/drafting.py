@@ -21,9 +21,9 @@ class TenantMemory:
     """What one tenant's texts taught. It is never asked for another tenant's drafts: what is
     guessed, and so how fast an answer comes, would tell what others were told."""
 
-    def __init__(self, most_tokens: int = 1 << 15) -> None:
+    def __init__(self, most_tokens: int = 1 << 13) -> None:
         self.answers = EarlierAnswers(most_tokens)
-        self.successors = Successors(most_pairs=1 << 15)
+        self.successors = Successors(most_pairs=1 << 14)
 
 
 @dataclass(frozen=True, slots=True)

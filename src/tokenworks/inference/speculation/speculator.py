@@ -10,7 +10,8 @@ from tokenworks.inference.speculation.lengths import cheapest_row, choose_length
 from tokenworks.inference.speculation.sources import KINDS
 
 MOST_DRAFT_TOKENS = 24
-_MOST_TENANTS = 64
+_MOST_TENANTS = 32
+"""Of each about 5 MB are remembered."""
 
 
 class Drafted(Protocol):
