@@ -1,6 +1,7 @@
 """What `up` says of memory, and how it refuses what cannot fit."""
 
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,12 +57,31 @@ def test_what_cannot_fit_now_is_refused_with_the_command_that_fits(tiny_model: P
     with pytest.raises(ConfigError, match="can be taken here now: weights") as refused:
         check_memory(config, need, machine(need.total - 10 * MIB))
 
-    offered = re.search(r"tokenworks up --model \S+ --kv-memory-mb (\d+)", str(refused.value))
+    offered = re.search(r"tokenworks up --model \S+ .*--kv-memory-mb (\d+)", str(refused.value))
     assert offered is not None
     smaller = config_of(
         tiny_model, **{"engine.max_sequences": 200, "engine.kv_memory_mb": int(offered[1])}
     )
     check_memory(smaller, need_of(smaller, tiny_model), machine(need.total - 10 * MIB))
+
+
+def test_the_command_that_fits_keeps_what_was_given_and_some_memory_free(tiny_model: Path) -> None:
+    flags = {"engine.max_sequences": 200, "engine.kv_format": "int8", "server.port": 0}
+    config = config_of(tiny_model, **flags)
+    need = need_of(config, tiny_model)
+    usable = need.total - 3 * MIB
+
+    with pytest.raises(ConfigError) as refused:
+        check_memory(config, need, machine(usable))
+
+    command, _, said = str(refused.value.hint).partition("   # ")
+    assert "--kv-format int8" in command
+    assert "--port 0" in command
+    words = shlex.split(command)
+    flags["engine.kv_memory_mb"] = int(words[words.index("--kv-memory-mb") + 1])
+    smaller = need_of(config_of(tiny_model, **flags), tiny_model)
+    assert said.startswith(f"{smaller.kv_tokens:,} tokens")
+    assert 0.9 * usable < smaller.total < 0.97 * usable
 
 
 def test_where_no_kv_memory_fits_a_smaller_model_is_advised(tiny_model: Path) -> None:

@@ -20,6 +20,9 @@ from tokenworks.inference.memory import (
 from tokenworks.inference.models.model import load_model
 from tokenworks.inference.models.packing import KERNEL_LANES, WIDE_PATHS
 
+_KEPT_BACK = 16
+"""One part of so many is not offered: what can be taken is less or more a moment later."""
+
 
 def need_of(config: Config, path: Path) -> MemoryNeed:
     """What serving the model at `path` with these settings takes, by its header.
@@ -48,9 +51,10 @@ def check_memory(config: Config, need: MemoryNeed, memory: Memory) -> None:
     if usable is None or need.total <= usable:
         return
     name = config.model
-    if megabytes := most_kv_megabytes(need, usable):
+    if megabytes := most_kv_megabytes(need, usable - usable // _KEPT_BACK):
         tokens = megabytes * 2**20 // need.page_bytes * PAGE_TOKENS
-        hint = f"tokenworks up --model {shlex.quote(name)} --kv-memory-mb {megabytes}"
+        flags = [f"--model {shlex.quote(name)}", *_other_flags(config)]
+        hint = f"tokenworks up {' '.join(flags)} --kv-memory-mb {megabytes}"
         hint += f"   # {tokens:,} tokens, prompts and answers of all requests"
     else:
         hint = "end other programs, or take a smaller model: tokenworks models list"
@@ -73,6 +77,18 @@ def statement_of(need: MemoryNeed, memory: Memory) -> str:
             f"{need.context_length:,}: --kv-memory-mb {full_context_megabytes(need)}"
         )
     return said
+
+
+def _other_flags(config: Config) -> list[str]:
+    """What else was given as flags: with other settings, other tokens fit."""
+    owners = {"engine": config.engine, "server": config.server}
+    flags = []
+    for key, origin in config.origins.items():
+        section, _, name = key.rpartition(".")
+        if section in owners and origin.startswith("flag ") and name != "kv_memory_mb":
+            value = str(getattr(owners[section], name))
+            flags.append(f"{origin.removeprefix('flag ')} {shlex.quote(value)}")
+    return flags
 
 
 def parts_of(need: MemoryNeed) -> str:
