@@ -1,5 +1,6 @@
 import json
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from factory_process import surroundings, tokenworks
 from model_folders import write_folder
 from tokenworks.cli.doctor import Check, examine
+from tokenworks.inference.models.random_model import TINY_CONFIG, write_random_model
 
 
 def checks(*arguments: str, home: Path) -> tuple[int, dict[str, Check]]:
@@ -21,6 +23,18 @@ def test_a_machine_that_can_start_has_no_problem(tiny_model: Path, tmp_path: Pat
     assert {check.state for check in found.values()} <= {"ok", "note"}
     assert found["model"].detail == str(tiny_model)
     assert found["state folder"].detail == str(tmp_path)
+
+
+def test_lines_of_one_check_stand_below_each_other(tmp_path: Path) -> None:
+    (tmp_path / "tokenworks.toml").write_text("[engine]\nkv_memory_mb = 1\n")
+    write_random_model(tmp_path / "m.gguf", replace(TINY_CONFIG, context_length=9000))
+
+    said = tokenworks("doctor", "--model", "m.gguf", "--port", "0", home=tmp_path).stdout
+
+    lines = said.splitlines()
+    number = next(i for i, line in enumerate(lines) if "no request can have more" in line)
+    place = lines[number - 1].index("up to")
+    assert lines[number].index("no request") == place
 
 
 def test_a_taken_port_is_a_problem_with_a_way_out(tmp_path: Path) -> None:

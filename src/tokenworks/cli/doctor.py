@@ -205,7 +205,7 @@ def _show(checks: list[Check]) -> None:
     width = max(len(check.name) for check in checks)
     for check in checks:
         data.print(f"{_MARKS[check.state]}{check.name:<{width}}  ", end="", markup=True)
-        data.print(printable(check.detail))
+        data.print(printable(check.detail).replace("\n", f"\n{'':8}{'':<{width}}  "))
         if check.hint:
             data.print(f"{'':8}{'':<{width}}  hint: {printable(check.hint)}")
     problems = sum(check.state == "problem" for check in checks)
