@@ -19,12 +19,15 @@ from tokenworks.inference.models.tensors import TensorInfo
 from tokenworks.inference.pages import pages_for
 from tokenworks.inference.prediction import PROGRAM_BYTES
 from tokenworks.inference.settings import EngineSettings
+from tokenworks.inference.speculation.speculator import MOST_DRAFT_TOKENS
 
 _FEWEST_PAGES = 2
 _FLOAT = 4
 _INPUT_BYTES = 8
 """Of each number that a product reads: its float, int8 and group's scales and sums, 5.4; where
 products are wide two digits more and theirs, 2.5 (kernels/layout.h)."""
+_OWN_ROWS = 16
+"""Up to so many each thread prepares for itself (kernels/transformer.cpp)."""
 _THREAD_BYTES = 2**21
 _PARTS_BYTES = 2**24
 """Attention: scratch of a thread, and most that parts take in layers with the same window
@@ -83,7 +86,9 @@ def native_need(
     inputs = config.hidden + config.heads * config.head_dim + config.feed_forward
     floats = 2 * config.hidden + config.heads * config.head_dim + 2 * config.rope_dim
     windows = len({config.window(layer) for layer in range(config.layers)})
-    buffers = rows * (_INPUT_BYTES * inputs + _FLOAT * floats) + _logits(config, settings)
+    own = threads * min(rows, _OWN_ROWS)
+    buffers = (rows + own) * _INPUT_BYTES * inputs + rows * _FLOAT * floats
+    buffers += _logits(config, settings)
     buffers += threads * _THREAD_BYTES + windows * _PARTS_BYTES
     page_bytes = of.kv_bytes_per_token * PAGE_TOKENS
     return _need(config, settings, of.packed_bytes, page_bytes, buffers)
@@ -136,7 +141,10 @@ def _need(
 
 
 def _logits(config: ModelConfig, settings: EngineSettings) -> int:
-    rows = min(settings.max_batch_tokens, settings.max_sequences + MOST_SCORED_ROWS)
+    answered = settings.max_sequences
+    if settings.speculation == "auto":
+        answered *= 1 + MOST_DRAFT_TOKENS
+    rows = min(settings.max_batch_tokens, answered + MOST_SCORED_ROWS)
     return rows * (config.vocabulary + config.hidden) * _FLOAT
 
 

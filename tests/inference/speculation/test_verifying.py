@@ -18,10 +18,11 @@ from tokenworks.inference.engine import Engine
 from tokenworks.inference.executors.base import Batch, Executor
 from tokenworks.inference.executors.choose import open_executor
 from tokenworks.inference.executors.scripted import ScriptedExecutor
+from tokenworks.inference.memory import reference_need
 from tokenworks.inference.messages import Generate, Sampling, Token
 from tokenworks.inference.models.architectures.registry import ARCHITECTURES
 from tokenworks.inference.models.model import load_model
-from tokenworks.inference.models.random_model import tiny_config, write_random_model
+from tokenworks.inference.models.random_model import TINY_CONFIG, tiny_config, write_random_model
 from tokenworks.inference.models.tensors import TensorType
 from tokenworks.inference.settings import EngineSettings
 from tokenworks.telemetry.clock import ManualClock
@@ -37,7 +38,7 @@ class TimedExecutor:
 
     def __init__(self, executor: Executor, clock: ManualClock) -> None:
         self._executor, self._clock = executor, clock
-        self.forwards = self.rows = 0
+        self.forwards = self.rows = self.most_logits = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._executor, name)
@@ -46,6 +47,7 @@ class TimedExecutor:
         self._clock.advance(0.01)
         self.forwards += 1
         self.rows += len(batch.tokens)
+        self.most_logits = max(self.most_logits, len(batch.logit_rows))
         return self._executor.forward(batch)
 
 
@@ -141,6 +143,21 @@ def test_pages_that_run_out_shorten_drafts_and_lose_nothing() -> None:
     answers, _ = run(executor, requests, "auto", kv_memory_mb=1)
     same, _ = run(few_words(), requests, "off")
     assert answers == same
+
+
+@pytest.mark.parametrize("speculation", ["auto", "off"])
+def test_the_memory_that_is_said_holds_the_logits_of_all_drafts(speculation: str) -> None:
+    requests = [asked(str(n), [n] * 5, temperature=0.0, max_tokens=200) for n in range(4)]
+    changes = {"max_sequences": 4, "max_batch_tokens": 256}
+    _, engine = run(few_words(), requests, speculation, **changes)
+    assert (engine.most_logits > 68) == (speculation == "auto")
+
+    def said(vocabulary: int) -> int:
+        config = replace(TINY_CONFIG, vocabulary=vocabulary)
+        wanted = EngineSettings(model_path="", model_id="m", speculation=speculation, **changes)
+        return reference_need({}, config, wanted).buffers
+
+    assert said(10**6) - said(0) >= engine.most_logits * 4 * 10**6
 
 
 def test_an_answer_never_grows_beyond_what_it_may_take() -> None:
