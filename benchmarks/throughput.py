@@ -87,9 +87,10 @@ def measure(setup: Setup, found: Findings, workloads: Sequence[Workload]) -> Non
         for workload in workloads:
             tried = trials[workload.key]
             best = max(peers, key=lambda peer: tried.get(peer.name, 0.0)) if tried else None
-            serve(setup, ours, workload, 0)  # warm-up
             with ExitStack() as stack:
                 served = [ours, *([stack.enter_context(running(best))] if best else [])]
+                for each in served:
+                    serve(setup, each, workload, 0)  # warm-up
                 sides = [Side(setup, each, workload, TEMPERATURE, rounds) for each in served]
                 record = compared(sides)
                 last = [Side(setup, each, workload, 0.0, further) for each in served]
