@@ -20,11 +20,11 @@ READMES = {
 }
 MEANINGS = {
     "decode_ratio_vs_llamacpp": "speed of one answer, llama.cpp = 1",
-    "decode_ratio_vs_best_peer": "the same, the best of three engines = 1",
+    "decode_ratio_vs_best_peer": "speed of one answer, the best of three engines = 1",
     "prefill_ratio_vs_llamacpp": "speed of reading a prompt, llama.cpp = 1",
-    "prefill_ratio_vs_best_peer": "the same, the best of three engines = 1",
+    "prefill_ratio_vs_best_peer": "speed of reading a prompt, the best of three engines = 1",
     "batch16_ratio_vs_llamacpp": "speed of 16 answers at once, llama.cpp = 1",
-    "batch16_ratio_vs_best_peer": "the same, the best of three engines = 1",
+    "batch16_ratio_vs_best_peer": "speed of 16 answers at once, the best of three engines = 1",
     "decode_roofline_fraction": "share of the read bandwidth that decoding takes",
     "verify4_cost": "time of a forward of 4 rows, of 1 row = 1",
     "python_overhead_fraction": "share of a step that is not the forward",
