@@ -1,6 +1,7 @@
 """The sampler against its definition, written out slowly."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,11 +11,15 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from tokenworks.errors import EngineError
-from tokenworks.inference._kernels import choose, supported_paths
+from tokenworks.inference import _kernels, drawing
 from tokenworks.inference.messages import Sampling
-from tokenworks.inference.sampler import sample, uniform
+from tokenworks.inference.sampler import Choose, sample, uniform
 
 Array = NDArray[np.float32]
+WAYS = [
+    *(pytest.param(partial(_kernels.choose, path), id=path) for path in _kernels.supported_paths()),
+    pytest.param(drawing.choose, id="numpy"),
+]
 
 logits_of = arrays(
     np.float32, st.integers(1, 400), elements=st.floats(-12, 12, width=16).map(float)
@@ -80,13 +85,12 @@ def test_a_drawn_token_is_one_that_the_filters_leave(
     spread=st.sampled_from([0.5, 3.0, 20.0]),
     position=st.floats(0, 1, exclude_max=True),
 )
-@pytest.mark.parametrize("path", supported_paths())
-def test_every_path_draws_where_the_running_sum_passes_the_position(
-    path: str, seed: int, size: int, sampling: Sampling, spread: float, position: float
+@pytest.mark.parametrize("choose", WAYS)
+def test_every_way_draws_where_the_running_sum_passes_the_position(
+    choose: Choose, seed: int, size: int, sampling: Sampling, spread: float, position: float
 ) -> None:
     logits = (np.random.default_rng(seed).standard_normal(size) * spread).astype(np.float32)
     token, likeliest, peak = choose(
-        path,
         logits,
         sampling.temperature,
         sampling.top_k,
@@ -102,15 +106,15 @@ def test_every_path_draws_where_the_running_sum_passes_the_position(
     assert running[token] - expected[token] < position + 1e-5
 
 
-@pytest.mark.parametrize("path", supported_paths())
-def test_every_path_notices_what_is_no_number_wherever_it_is(path: str) -> None:
+@pytest.mark.parametrize("choose", WAYS)
+def test_every_way_notices_what_is_no_number_wherever_it_is(choose: Choose) -> None:
     for place in (0, 14, 255, 256, 300):
         for bad in (math.nan, math.inf):
             logits = np.zeros(301, np.float32)
             logits[place] = bad
-            assert choose(path, logits, 0.7, 0, 1.0, 0.0, 0.5)[1] == place
+            assert choose(logits, 0.7, 0, 1.0, 0.0, 0.5)[1] == place
         logits[place] = -math.inf
-        token, _, peak = choose(path, logits, 0.7, 0, 1.0, 0.0, 0.5)
+        token, _, peak = choose(logits, 0.7, 0, 1.0, 0.0, 0.5)
         assert peak == 0.0
         assert token != place
 

@@ -31,7 +31,7 @@ from tokenworks.inference.pages import PagePool, PageTable, pages_for
 from tokenworks.inference.promises import Promises, begun
 from tokenworks.inference.sequence import Chunk, Sequence
 from tokenworks.inference.settings import EngineSettings
-from tokenworks.inference.speculation.speculator import Speculator
+from tokenworks.inference.speculation.speculator import open_speculator
 from tokenworks.inference.spill import Spill
 from tokenworks.inference.steering import steering_of
 from tokenworks.telemetry.clock import Clock
@@ -93,7 +93,7 @@ class Engine:
         )
         self._promises = Promises(self._batcher, self._limits)
         self._sequences: dict[str, Sequence] = {}
-        self._speculator = Speculator() if settings.speculation == "auto" else None
+        self._speculator = open_speculator(settings.speculation)
         self._guessed = self._guessed_right = 0
         self._reported = Load()
 
@@ -232,16 +232,8 @@ class Engine:
         most = self._batcher.max_batch_tokens - rows
         while most and seconds(rows + most) > self._batcher.stall_s:
             most //= 2
-        drafts = self._speculator.drafts(decoding, rows, most, seconds)
-        fitting = {
-            sequence.request_id: draft[: sequence.table.room(len(sequence.tokens), len(draft))]
-            for sequence, draft in zip(decoding, drafts, strict=True)
-            if draft
-        }
-        return [
-            replace(chunk, draft=tuple(fitting.get(chunk.sequence.request_id, ())))
-            for chunk in chunks
-        ]
+        drafts = iter(self._speculator.drafts(decoding, rows, most, seconds))
+        return [_with_draft(chunk, next(drafts)) if chunk.decodes else chunk for chunk in chunks]
 
     def _run(self, chunks: list[Chunk]) -> "_Produced":
         logits = self._executor.forward(batch_of(chunks))
@@ -296,3 +288,12 @@ class Engine:
     def _load(self) -> Load:
         batcher = self._batcher
         return Load(len(batcher.running), len(batcher.waiting), batcher.pool.used)
+
+
+def _with_draft(chunk: Chunk, draft: list[int]) -> Chunk:
+    """The chunk with as much of a draft as there are pages for."""
+    if not draft:
+        return chunk
+    sequence = chunk.sequence
+    room = sequence.table.room(len(sequence.tokens), len(draft))
+    return replace(chunk, draft=tuple(draft[:room]))

@@ -6,25 +6,35 @@ of the model itself, before all of these.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tokenworks.errors import EngineError
-from tokenworks.inference import _kernels
+from tokenworks.inference import drawing
+from tokenworks.inference.drawing import Ids, Logits
 from tokenworks.inference.messages import Alternative, Sampling, Score
 from tokenworks.inference.steering import Steering
-
-Logits = NDArray[np.float32]
-Ids = NDArray[np.intp]
 
 GREEDY_BELOW = 1e-5
 """Temperatures below this are greedy: dividing by them would leave the range of float32."""
 
 
-_PATH = _kernels.supported_paths()[0]
+Choose = Callable[[Logits, float, int, float, float, float], tuple[int, int, float]]
+
+
+def _fastest() -> Choose:
+    try:
+        from tokenworks.inference import _kernels
+    except ImportError:  # the extension may be missing: see `executors.choose`
+        return drawing.choose
+    return partial(_kernels.choose, _kernels.supported_paths()[0])
+
+
+_choose_token = _fastest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +110,7 @@ def uniform(seed: int, index: int) -> float:
 def _choose(logits: Logits, sampling: Sampling, index: int) -> tuple[int, int]:
     """The token, and the likeliest one."""
     greedy = sampling.temperature < GREEDY_BELOW
-    token, likeliest, peak = _kernels.choose(
-        _PATH,
+    token, likeliest, peak = _choose_token(
         logits,
         0.0 if greedy else sampling.temperature,
         sampling.top_k,
@@ -125,12 +134,7 @@ def _top(logits: Logits, count: int) -> Ids:
     if count <= 0:
         return np.empty(0, np.intp)
     if count < logits.size:
-        ids = np.flatnonzero(logits >= _kth_largest(logits, count))
+        ids = np.flatnonzero(logits >= drawing.kth_largest(logits, count))
     else:
         ids = np.arange(logits.size)
     return ids[np.argsort(-logits[ids], kind="stable")][:count]
-
-
-def _kth_largest(values: Logits, k: int) -> np.float32:
-    """The k-th largest value, k from 1 to the size."""
-    return np.float32(np.partition(values, values.size - k)[values.size - k])

@@ -63,9 +63,8 @@ def measure_panels(
 
     matrices = [info for _, info in _matrices(tensors, config)]
     own = {panel_format(info.type, info.shape[1]) for info in matrices} - {"bf16"}
-    formats: list[PanelFormat] = sorted(
-        {*own, "q4", "q6"}
-    )  # nothing is rounded to 8 bits that has fewer
+    # What has fewer than 8 bits is not rounded to 8.
+    formats: list[PanelFormat] = sorted({*own, "q4", "q6"})
     memory = min(sum(_bytes(info, None) for info in matrices), _MOST_MEMORY)
     seconds: dict[tuple[int, PanelFormat, int], float] = {}
     for inputs in sorted({info.shape[1] for info in matrices if info.shape[1] % GROUP == 0}):

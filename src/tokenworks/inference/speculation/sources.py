@@ -8,9 +8,10 @@ likeliest successors as in token recycling, Luo et al. 2024.)
 """
 
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from tokenworks.inference._kernels import Suffixes
+if TYPE_CHECKING:
+    from tokenworks.inference._kernels import Suffixes
 
 Place = TypeVar("Place")
 
@@ -39,7 +40,13 @@ class Source(Protocol[Place]):
         ...
 
 
-def _suffix_guess(suffixes: Suffixes, place: tuple[int, int], first_kind: int) -> Guess | None:
+def _suffixes() -> "Suffixes":
+    from tokenworks.inference._kernels import Suffixes  # may be missing: see `open_speculator`
+
+    return Suffixes()
+
+
+def _suffix_guess(suffixes: "Suffixes", place: tuple[int, int], first_kind: int) -> Guess | None:
     found = suffixes.guess(*place)
     if found is None:
         return None
@@ -54,11 +61,7 @@ class OwnText:
     start = (0, 0)
 
     def __init__(self) -> None:
-        self._suffixes = Suffixes()
-
-    @property
-    def size(self) -> int:
-        return self._suffixes.size
+        self._suffixes = _suffixes()
 
     @property
     def place(self) -> tuple[int, int]:
@@ -93,7 +96,7 @@ class EarlierAnswers:
     def __init__(self, most_tokens: int) -> None:
         self._most = most_tokens
         self._half = 0
-        self._newer, self._older = Suffixes(), Suffixes()
+        self._newer, self._older = _suffixes(), _suffixes()
 
     @property
     def start(self) -> _Remembered:
@@ -102,7 +105,7 @@ class EarlierAnswers:
     def remember(self, answer: list[int]) -> None:
         if self._newer.size + len(answer) > self._most:
             self._half += 1
-            self._newer, self._older = Suffixes(), self._newer
+            self._newer, self._older = _suffixes(), self._newer
         self._newer.add(answer[: self._most])
         self._newer.end()
 

@@ -2,8 +2,10 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Protocol
 
+from tokenworks.inference.settings import SpeculationName
 from tokenworks.inference.speculation.acceptance import Acceptance
 from tokenworks.inference.speculation.drafting import Draft, Drafting, TenantMemory
 from tokenworks.inference.speculation.lengths import cheapest_row, choose_lengths
@@ -11,7 +13,7 @@ from tokenworks.inference.speculation.sources import KINDS
 
 MOST_DRAFT_TOKENS = 24
 _MOST_TENANTS = 32
-"""Of each about 5 MB are remembered."""
+"""Of each about 2 MB are remembered, once its answers fill both halves."""
 
 
 class Drafted(Protocol):
@@ -23,6 +25,17 @@ class Drafted(Protocol):
 
     @property
     def allowed(self) -> int: ...
+
+
+def open_speculator(setting: SpeculationName) -> "Speculator | None":
+    """None if it is not wanted, or where the extension with the suffix automaton is missing."""
+    if setting == "off":
+        return None
+    try:
+        import_module("tokenworks.inference._kernels")
+    except ImportError:
+        return None
+    return Speculator()
 
 
 class Speculator:
