@@ -1,6 +1,7 @@
 """Runs in OpenVINO's environment: MODEL SETTINGS PORT. A chat API on its continuous batching.
 
-One thread runs the pipeline and writes what each step gave to those who wait for it.
+One thread owns the pipeline, adds what was asked for, and writes what each step gave to those who
+wait for it: added by another thread while a step ran, a request once hung for ever.
 """
 
 import codecs
@@ -11,6 +12,7 @@ import threading
 import traceback
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -37,20 +39,23 @@ tokenizer = pipeline.get_tokenizer()
 PIECES = {token: piece for piece, token in tokenizer.get_vocab().items()}
 END = tokenizer.get_eos_token_id()
 numbers = count()
-open_answers: list["Streamed"] = []
-work = threading.Condition()
+asked: SimpleQueue["Streamed"] = SimpleQueue()
 
 
 class Streamed:
     """An answer on its way."""
 
-    def __init__(self, handle: Any, prompt_tokens: int, out: Any) -> None:
-        self.handle = handle
-        self.prompt_tokens = prompt_tokens
+    def __init__(self, prompt: Any, config: genai.GenerationConfig, out: Any) -> None:
+        self.prompt = prompt
+        self.config = config
+        self.handle: Any = None
         self.tokens = 0
         self.done = threading.Event()
         self._out = out
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def begin(self) -> None:
+        self.handle = pipeline.add_request(next(numbers), ov.Tensor(self.prompt), self.config)
 
     def forward(self) -> bool:
         """Write what there is; whether it goes on."""
@@ -68,7 +73,7 @@ class Streamed:
         if reason is None:
             return True
         self._event([{"index": 0, "delta": {}, "finish_reason": reason}])
-        usage = {"prompt_tokens": self.prompt_tokens, "completion_tokens": self.tokens}
+        usage = {"prompt_tokens": self.prompt.shape[1], "completion_tokens": self.tokens}
         self._event([], usage=usage)
         return False
 
@@ -77,14 +82,15 @@ class Streamed:
 
 
 def run() -> None:
+    answers: list[Streamed] = []
     while True:
-        with work:
-            while not pipeline.has_non_finished_requests():
-                work.wait()
+        while not (answers and asked.empty()):
+            answers.append(asked.get())
+            answers[-1].begin()
         pipeline.step()
-        for answer in list(open_answers):
+        for answer in list(answers):
             if not answer.forward():
-                open_answers.remove(answer)
+                answers.remove(answer)
                 answer.done.set()
 
 
@@ -112,11 +118,8 @@ class Handler(BaseHTTPRequestHandler):
         text = tokenizer.apply_chat_template(body["messages"], add_generation_prompt=True)
         ids = np.array(tokenizer.encode(text, add_special_tokens=False).input_ids.data)
         self._head("text/event-stream")
-        with work:
-            handle = pipeline.add_request(next(numbers), ov.Tensor(ids), configuration(body))
-            answer = Streamed(handle, ids.shape[1], self.wfile)
-            open_answers.append(answer)
-            work.notify()
+        answer = Streamed(ids, configuration(body), self.wfile)
+        asked.put(answer)
         answer.done.wait()
 
     def _head(self, kind: str) -> None:

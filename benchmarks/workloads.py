@@ -11,8 +11,9 @@ from serving_texts import Texts, taken
 
 CLIENTS = 8
 """Requests at once; so many slots has each peer."""
-LONGEST = 320
-"""Tokens of an answer. Most end before; of the rest, most would go round in circles for ever."""
+LONGEST = 192
+"""Tokens of an answer: 15 to 88 % end before. With 320 more would (42 to 100 %), but the rest goes
+round in circles: up to 22 % of all 8-grams were repeats, at 192 up to 13 %."""
 SHOTS = 8
 AGENT_TURNS = 3
 

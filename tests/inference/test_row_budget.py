@@ -9,6 +9,7 @@ from tokenworks.inference.forward_cost import ForwardCost
 from tokenworks.inference.row_budget import (
     FEWEST_ROWS,
     FEWEST_UNWATCHED,
+    SLOWED,
     UNWATCHED,
     RowBudget,
     attended,
@@ -43,25 +44,24 @@ def test_beside_answers_a_forward_is_in_time_or_has_few_prompt_rows(
     decoding: int, position: int, start: int, wanted: int, stall_s: float
 ) -> None:
     rows = budget(stall_s=stall_s, context_s=5e-7)
-    for _ in range(decoding):
-        rows.decode(position)
+    rows.decode(decoding, decoding * (position + 1))
+    limit_s = max(stall_s, SLOWED * rows.cost.seconds(rows.rows, rows.context))
 
     taken = rows.take(start, wanted)
 
     fewest = min(FEWEST_ROWS, wanted)
     assert fewest <= taken <= min(wanted, MOST - decoding)
-    in_time = rows.cost.seconds(rows.rows, rows.context) <= stall_s
+    in_time = rows.cost.seconds(rows.rows, rows.context) <= limit_s
     assert in_time or taken == fewest
     # And not fewer than there is time for.
     longer = rows.context - attended(start, taken) + attended(start, taken + 1)
     full = taken in (wanted, MOST - decoding)
-    assert full or taken == fewest or rows.cost.seconds(rows.rows + 1, longer) > stall_s
+    assert full or taken == fewest or rows.cost.seconds(rows.rows + 1, longer) > limit_s
 
 
 def test_as_many_rows_as_there_is_time_for() -> None:
     rows = budget(stall_s=0.1)
-    for _ in range(20):
-        rows.decode(0)
+    rows.decode(20, 20)
 
     assert 78 <= rows.take(0, 1000) <= 82
     assert not rows.open
@@ -82,9 +82,16 @@ def test_while_nobody_reads_a_forward_may_take_longer() -> None:
     assert rows.take(0, 1000) == round(UNWATCHED * 50)
 
 
+def test_answers_that_take_long_by_themselves_leave_prompts_half_as_long_again() -> None:
+    rows = budget(stall_s=0.05)
+    rows.decode(100, 100)
+
+    assert rows.take(0, 1000) == round((SLOWED - 1) * 100)
+
+
 def test_the_fewest_rows_are_those_of_all_prompts_together() -> None:
     rows = budget(stall_s=0.0)
-    rows.decode(0)
+    rows.decode(1, 1)
 
     assert [rows.take(0, 10) for _ in range(3)] == [10, FEWEST_ROWS - 10, 0]
 
@@ -95,7 +102,7 @@ def test_a_slow_machine_still_reads_prompts() -> None:
 
 def test_without_a_target_only_the_number_of_rows_limits() -> None:
     rows = budget(stall_s=math.inf, row_s=1.0)
-    rows.decode(0)
+    rows.decode(1, 1)
 
     assert rows.take(0, 1000) == MOST - 1
     assert not rows.open

@@ -39,7 +39,7 @@ class Batcher:
     gives its pages up and waits again; its tokens stay, so its answer is the same, only later.
 
     While answers are read, a forward should take at most `stall_s` seconds, by what `cost` knows:
-    so many rows of prompts go with it, but a few in any case.
+    so many rows of prompts go with it, but a few in any case (see `row_budget`).
     """
 
     pool: PagePool
@@ -90,13 +90,10 @@ class Batcher:
         self._make_room()
         self.shares.settle()
         self._make_place()
+        answers = [sequence for sequence in self.running if sequence.pending == 1]
         budget = self.budget()
-        decoding = []
-        for sequence in self.running:
-            if sequence.pending == 1:
-                decoding.append(Chunk(sequence, 1))
-                budget.decode(sequence.computed)
-        return decoding + self._prompts(budget)
+        budget.decode(len(answers), sum(len(sequence.tokens) for sequence in answers))
+        return [Chunk(sequence, 1) for sequence in answers] + self._prompts(budget)
 
     def advance(self, chunk: Chunk) -> None:
         """The KV of the chunk's known tokens is in place; its draft was computed too."""

@@ -233,7 +233,18 @@ class Engine:
         while most and seconds(rows + most) > self._batcher.stall_s:
             most //= 2
         drafts = iter(self._speculator.drafts(decoding, rows, most, seconds))
-        return [_with_draft(chunk, next(drafts)) if chunk.decodes else chunk for chunk in chunks]
+        return [
+            self._with_draft(chunk, next(drafts)) if chunk.decodes else chunk for chunk in chunks
+        ]
+
+    def _with_draft(self, chunk: Chunk, draft: list[int]) -> Chunk:
+        """The chunk with as much of a draft as there are pages for: each that runs is left one to
+        grow into, or a guess would make somebody give way."""
+        if not draft:
+            return chunk
+        sequence, spare = chunk.sequence, len(self._batcher.running)
+        room = sequence.table.room(len(sequence.tokens), len(draft), spare=spare)
+        return replace(chunk, draft=tuple(draft[:room]))
 
     def _run(self, chunks: list[Chunk]) -> "_Produced":
         logits = self._executor.forward(batch_of(chunks))
@@ -288,12 +299,3 @@ class Engine:
     def _load(self) -> Load:
         batcher = self._batcher
         return Load(len(batcher.running), len(batcher.waiting), batcher.pool.used)
-
-
-def _with_draft(chunk: Chunk, draft: list[int]) -> Chunk:
-    """The chunk with as much of a draft as there are pages for."""
-    if not draft:
-        return chunk
-    sequence = chunk.sequence
-    room = sequence.table.room(len(sequence.tokens), len(draft))
-    return replace(chunk, draft=tuple(draft[:room]))

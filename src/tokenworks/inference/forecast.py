@@ -69,8 +69,7 @@ def place_s(backlog: Backlog, budget: RowBudget, answer_tokens: float | None) ->
 
 def _forwards(backlog: Backlog, budget: RowBudget) -> tuple[float, int, float]:
     """Seconds of a forward of answers alone; rows of prompts beside them, and seconds then."""
-    budget.rows, budget.context = backlog.decoding, backlog.attended
-    budget.watched = backlog.decoding > 0
-    decode_s = budget.cost.seconds(budget.rows, budget.context)
+    budget.decode(backlog.decoding, backlog.attended)
+    decode_s = budget.answers_s
     rows = budget.take(0, budget.most)
     return decode_s, max(1, rows), budget.cost.seconds(budget.rows, budget.context)

@@ -254,10 +254,10 @@ class PageTable:
         self._append(self.pool.take())
         return True
 
-    def room(self, tokens: int, further: int) -> int:
+    def room(self, tokens: int, further: int, *, spare: int = 0) -> int:
         """For how many of `further` tokens after the first `tokens` there are pages, if free ones
-        are taken for them."""
-        while pages_for(tokens + further) > self._length and self.pool.free:
+        but `spare` are taken for them."""
+        while pages_for(tokens + further) > self._length and self.pool.free > spare:
             self._append(self.pool.take())
         return min(further, self._length * PAGE_TOKENS - tokens)
 

@@ -12,6 +12,10 @@ UNWATCHED = 3.0
 """While no answer is read, only newcomers wait for a forward: it may take so many times as long,
 and has rows enough to cost little each."""
 
+SLOWED = 1.5
+"""Where answers alone take most of what a forward may, or more, prompts may make it so many times
+as long as they do: a large model's prompts would else be read 16 rows at a time."""
+
 
 def attended(start: int, rows: int) -> int:
     """Tokens that the rows from token number `start` on attend to, summed over them."""
@@ -22,7 +26,8 @@ def attended(start: int, rows: int) -> int:
 class RowBudget:
     """The rows of a forward that is being put together.
 
-    `stall_s`: how long it may take while answers are read, in seconds.
+    `stall_s`: how long it may take while answers are read, in seconds, unless they themselves take
+    about as long. `answers_s`: what their rows take by themselves.
     """
 
     cost: ForwardCost
@@ -30,14 +35,19 @@ class RowBudget:
     stall_s: float
     rows: int = 0
     context: int = 0
-    watched: bool = False
     prompt_rows: int = 0
+    answers_s: float = 0.0
 
-    def decode(self, position: int) -> None:
-        """Add a row that somebody waits for: number `position` of its sequence."""
-        self.rows += 1
-        self.context += position + 1
-        self.watched = True
+    def decode(self, rows: int, context: int) -> None:
+        """Add the rows of the answers that are read; they attend to so many tokens together."""
+        self.rows += rows
+        self.context += context
+        self.answers_s = self.cost.seconds(self.rows, self.context)
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody waits for the next token of an answer."""
+        return self.rows > self.prompt_rows
 
     @property
     def open(self) -> bool:
@@ -64,7 +74,13 @@ class RowBudget:
 
     def _fits(self, start: int, rows: int) -> bool:
         seconds = self.cost.seconds(self.rows + rows, self.context + attended(start, rows))
-        return seconds <= self.stall_s * (1.0 if self.watched else UNWATCHED)
+        return seconds <= self._limit_s
+
+    @property
+    def _limit_s(self) -> float:
+        if not self.watched:
+            return self.stall_s * UNWATCHED
+        return max(self.stall_s, self.answers_s * SLOWED)
 
     def _fitting(self, start: int, limit: int) -> int:
         """The most rows up to `limit` with which the forward is within its time."""
