@@ -1,7 +1,7 @@
 """Runs in OpenVINO's environment: MODEL SETTINGS PORT. A chat API on its continuous batching.
 
-One thread owns the pipeline, adds what was asked for, and writes what each step gave to those who
-wait for it: added by another thread while a step ran, a request once hung for ever.
+One thread owns the pipeline and its tokenizer, adds what was asked for, and writes what each step
+gave to those who wait for it: with several threads all requests sometimes hung for ever.
 """
 
 import codecs
@@ -45,17 +45,20 @@ asked: SimpleQueue["Streamed"] = SimpleQueue()
 class Streamed:
     """An answer on its way."""
 
-    def __init__(self, prompt: Any, config: genai.GenerationConfig, out: Any) -> None:
-        self.prompt = prompt
-        self.config = config
+    def __init__(self, body: dict[str, Any], out: Any) -> None:
         self.handle: Any = None
-        self.tokens = 0
+        self.prompt_tokens = self.tokens = 0
+        self._body = body
         self.done = threading.Event()
         self._out = out
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def begin(self) -> None:
-        self.handle = pipeline.add_request(next(numbers), ov.Tensor(self.prompt), self.config)
+        text = tokenizer.apply_chat_template(self._body["messages"], add_generation_prompt=True)
+        ids = np.array(tokenizer.encode(text, add_special_tokens=False).input_ids.data)
+        self.prompt_tokens = ids.shape[1]
+        config = configuration(self._body)
+        self.handle = pipeline.add_request(next(numbers), ov.Tensor(ids), config)
 
     def forward(self) -> bool:
         """Write what there is; whether it goes on."""
@@ -73,7 +76,7 @@ class Streamed:
         if reason is None:
             return True
         self._event([{"index": 0, "delta": {}, "finish_reason": reason}])
-        usage = {"prompt_tokens": self.prompt.shape[1], "completion_tokens": self.tokens}
+        usage = {"prompt_tokens": self.prompt_tokens, "completion_tokens": self.tokens}
         self._event([], usage=usage)
         return False
 
@@ -115,10 +118,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        text = tokenizer.apply_chat_template(body["messages"], add_generation_prompt=True)
-        ids = np.array(tokenizer.encode(text, add_special_tokens=False).input_ids.data)
         self._head("text/event-stream")
-        answer = Streamed(ids, configuration(body), self.wfile)
+        answer = Streamed(body, self.wfile)
         asked.put(answer)
         answer.done.wait()
 

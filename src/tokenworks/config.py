@@ -40,6 +40,7 @@ class GeneralSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     home: str = ""  # state folder; empty is the platform's place for user data
     model: str = DEFAULT_MODEL  # name in `tokenworks models list`, a source or a path
+    draft_model: str = ""  # a smaller one of the same vocabulary, which guesses; empty: none
 
 
 SECTIONS: Mapping[str, type[msgspec.Struct]] = {
@@ -82,6 +83,7 @@ class Config:
 
     home: Home
     model: str
+    draft_model: str
     server: ServerSettings
     engine: EngineSettings
     origins: Mapping[str, str]
@@ -112,9 +114,11 @@ def load(
     above = [from_flags(flags or {}), from_environment(environment)]
     file = find_file(config_file, environment, folder or Path.cwd(), root=_root(above, environment))
     given = merge(*above, from_file(file) if file else {})
+    general = compose("", GeneralSettings, given)
     return Config(
         home=Home(_root([given], environment)),
-        model=compose("", GeneralSettings, given).model,
+        model=general.model,
+        draft_model=general.draft_model,
         server=compose("server", ServerSettings, given),
         engine=compose("engine", EngineSettings, given),
         origins={key: item.origin for key, item in given.items()},

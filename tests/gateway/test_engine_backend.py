@@ -4,61 +4,20 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
+from backends import answer, backend_of, completion, run, text, worker_pid
 from tokenworks.errors import ContextLengthError, EngineError, QueueFullError, RequestError
-from tokenworks.fleet.processes import Backoff
 from tokenworks.gateway.backend import Chunk, Completion
 from tokenworks.gateway.engine import EngineBackend
 from tokenworks.inference.models.random_model import TINY_CONFIG, write_random_model
 from tokenworks.inference.models.rounding import NO_ROUNDING, Rounding
-from tokenworks.inference.settings import EngineSettings
 from tokenworks.inference.text.tiny_vocabulary import CONTROL, tiny_vocabulary
-from tokenworks.telemetry.metrics import Metrics
-
-T = TypeVar("T")
-
-
-def run(work: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(work)
-
-
-@asynccontextmanager
-async def backend_of(model: Path, **changes: Any) -> AsyncIterator[EngineBackend]:
-    wanted: dict[str, Any] = {"executor": "reference", "threads": 1, **changes}
-    settings = EngineSettings(model_path=str(model), model_id="tiny", **wanted)
-    backend = EngineBackend(
-        settings, metrics=Metrics(), backoff=Backoff(first_s=0.01, cap_s=0.05, healthy_s=60)
-    )
-    try:
-        await backend.start()
-        yield backend
-    finally:
-        await backend.close()
-
-
-def completion(number: int = 0, **changes: Any) -> Completion:
-    wanted = {"prompt": f"the story of number {number}", "max_tokens": 40, "seed": number}
-    return Completion(request_id=f"test-{number}", model="tiny", **(wanted | changes))
-
-
-async def answer(backend: EngineBackend, request: Completion) -> list[Chunk]:
-    return [chunk async for chunk in backend.stream(request)]
-
-
-def text(chunks: list[Chunk]) -> str:
-    return "".join(chunk.text for chunk in chunks)
-
-
-def worker_pid(backend: EngineBackend) -> int | None:
-    pid = backend.status().details.get("worker_pid")
-    return int(pid) if pid else None
 
 
 def test_an_answer_is_a_function_of_prompt_sampling_and_seed(tiny_model: Path) -> None:
@@ -416,77 +375,3 @@ def test_closing_the_backend_ends_streams_with_an_error_and_leaves_no_process(
 
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
-
-
-def cached(chunks: list[Chunk]) -> int:
-    usage = chunks[-1].usage
-    assert usage is not None
-    return usage.cached_tokens
-
-
-def test_a_killed_engine_goes_on_with_what_it_brought_to_disk(
-    tiny_model: Path, tmp_path: Path
-) -> None:
-    request = completion(prompt="once upon a time " * 8)
-
-    async def until_saved() -> None:
-        saved = 0
-        while (records := len(list(tmp_path.glob("*/*.page")))) != saved or not saved:
-            saved = records
-            await asyncio.sleep(0.1)
-
-    async def main() -> None:
-        async with backend_of(tiny_model, prefix_cache_dir=str(tmp_path)) as backend:
-            first = await answer(backend, request)
-            await until_saved()
-            pid = worker_pid(backend)
-            assert pid is not None
-            os.kill(pid, signal.SIGKILL)
-            while worker_pid(backend) in (None, pid):
-                await asyncio.sleep(0.01)
-            after_a_kill = await answer(backend, request)
-        async with backend_of(tiny_model, prefix_cache_dir=str(tmp_path)) as backend:
-            after_a_restart = await answer(backend, request)
-
-        assert cached(first) == 0
-        assert cached(after_a_kill) > 0
-        assert cached(after_a_restart) > 0
-        assert text(first) == text(after_a_kill) == text(after_a_restart)
-
-    run(main())
-
-
-def test_tenants_share_what_both_call_public(tiny_model: Path) -> None:
-    system = {"role": "system", "content": "You answer in verse, and never in prose. " * 4}
-
-    def chat(tenant: str, said: str, public: int) -> Completion:
-        messages = [system, {"role": "user", "content": said}]
-        given = {"messages": messages, "tenant": tenant, "public_prefix": public}
-        return replace(completion(prompt=None, **given), request_id=tenant)
-
-    async def main() -> None:
-        async with backend_of(tiny_model) as backend:
-            assert cached(await answer(backend, chat("a", "good morning", 1))) == 0
-            assert cached(await answer(backend, chat("b", "good evening", 0))) == 0
-            public = cached(await answer(backend, chat("c", "good night", 1)))
-            assert public > 32
-            assert public % 16 == 0
-            assert cached(await answer(backend, chat("a", "good morning", 1))) > public
-
-    run(main())
-
-
-def test_a_prompts_public_part_is_counted_in_characters_or_tokens(tiny_model: Path) -> None:
-    text = "the answer to everything is " * 6
-
-    async def main() -> None:
-        async with backend_of(tiny_model) as backend:
-            for prompt, public in ((text, len(text)), (list(range(5, 45)), 40)):
-                end = "?" if isinstance(prompt, str) else [3]
-                for tenant in "ab":
-                    given = {"tenant": tenant, "public_prefix": public}
-                    request = completion(prompt=prompt + end, **given)
-                    found = cached(await answer(backend, request))
-                    assert (found >= 32) == (tenant == "b")
-
-    run(main())

@@ -85,6 +85,9 @@ def up(
     speculation: Annotated[
         str | None, typer.Option(help="auto: guess tokens where that is faster; off.")
     ] = None,
+    draft_model: Annotated[
+        str | None, typer.Option(help="A smaller model of the same vocabulary, which guesses.")
+    ] = None,
     kv_format: Annotated[
         str | None, typer.Option(help="Keys and values: bf16, or int8 in half the memory.")
     ] = None,
@@ -116,6 +119,7 @@ def up(
         "engine.threads": threads,
         "engine.weights": weights,
         "engine.speculation": speculation,
+        "draft_model": draft_model,
         "engine.kv_format": kv_format,
         "engine.context_length": context_length,
         "engine.kv_memory_mb": kv_memory_mb,

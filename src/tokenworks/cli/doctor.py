@@ -121,10 +121,13 @@ def memory(config: Config) -> Check:
     """Whether the model, if it is here, and the KV store can be taken now."""
     from tokenworks.cli.memory import check_memory, need_of, statement_of
     from tokenworks.inference.models.library import Library
+    from tokenworks.inference.settings import NO_DRAFT, DraftFile
 
-    found = read_memory()
+    found, library, draft = read_memory(), Library(config.home), NO_DRAFT
     try:
-        need = need_of(config, Library(config.home).path(config.model))
+        if config.draft_model:
+            draft = DraftFile(path=str(library.path(config.draft_model)))
+        need = need_of(config, library.path(config.model), draft)
         check_memory(config, need, found)
     except ConfigError as error:
         return Check("memory", "problem", error.message, error.hint)

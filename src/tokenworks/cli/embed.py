@@ -29,7 +29,7 @@ class Embedding(msgspec.Struct, frozen=True):
 
 def run(config: Config, texts: list[str] | None) -> None:
     """Print a line of JSON for each text. Raises TokenworksError."""
-    _, path = ensure(config)
+    _, path = ensure(config, config.model)
     lines = (line.rstrip("\r\n") for line in sys.stdin)
     encode = json_lines(config, path, texts if texts else lines)
     for line in encode:

@@ -3,6 +3,8 @@
 import shlex
 from pathlib import Path
 
+import msgspec
+
 from tokenworks.cli.devices import size
 from tokenworks.cli.plan import kernel_path, remembered_formats
 from tokenworks.config import Config
@@ -19,19 +21,30 @@ from tokenworks.inference.memory import (
 )
 from tokenworks.inference.models.model import load_model
 from tokenworks.inference.models.packing import KERNEL_LANES, WIDE_PATHS
+from tokenworks.inference.models.rounding import AS_STORED, Formats
+from tokenworks.inference.settings import NO_DRAFT, DraftFile, EngineSettings
 
+_SAID = ("model", "engine.kv_memory_mb")
 _KEPT_BACK = 16
 """One part of so many is not offered: what can be taken is less or more a moment later."""
 
 
-def need_of(config: Config, path: Path) -> MemoryNeed:
+def need_of(config: Config, path: Path, draft: DraftFile = NO_DRAFT) -> MemoryNeed:
     """What serving the model at `path` with these settings takes, by its header.
 
     Raises ModelError for a file that cannot be run, ConfigError if the KV memory is too small.
     """
+    formats = remembered_formats(config, config.model)
+    need = _need_of(config, config.engine, path, formats)
+    if not draft.path:
+        return need
+    own = msgspec.structs.replace(config.engine, context_length=0)
+    return need.with_draft(_need_of(config, own, Path(draft.path), AS_STORED))
+
+
+def _need_of(config: Config, engine: EngineSettings, path: Path, formats: Formats) -> MemoryNeed:
     model = load_model(path)
     model.close()
-    engine = config.engine
     isa = None if engine.executor == "reference" else kernel_path(config)
     if isa is None or model.config.head_dim % KERNEL_LANES:
         return reference_need(model.tensors, model.config, engine)
@@ -39,7 +52,7 @@ def need_of(config: Config, path: Path) -> MemoryNeed:
         model.tensors,
         model.config,
         engine,
-        formats=remembered_formats(config, config.model),
+        formats=formats,
         threads=engine.threads or usable_cores(),
         wide=isa in WIDE_PATHS,
     )
@@ -81,18 +94,19 @@ def statement_of(need: MemoryNeed, memory: Memory) -> str:
 
 def _other_flags(config: Config) -> list[str]:
     """What else was given as flags: with other settings, other tokens fit."""
-    owners = {"engine": config.engine, "server": config.server}
+    owners = {"": config, "engine": config.engine, "server": config.server}
     flags = []
     for key, origin in config.origins.items():
         section, _, name = key.rpartition(".")
-        if section in owners and origin.startswith("flag ") and name != "kv_memory_mb":
+        if section in owners and origin.startswith("flag ") and key not in _SAID:
             value = str(getattr(owners[section], name))
             flags.append(f"{origin.removeprefix('flag ')} {shlex.quote(value)}")
     return flags
 
 
 def parts_of(need: MemoryNeed) -> str:
-    return (
+    parts = (
         f"weights {size(need.weights)}, KV {size(need.kv)} for {need.kv_tokens:,} tokens, "
         f"buffers {size(need.buffers)}, program {size(need.program)}"
     )
+    return f"{parts}, draft model {size(need.draft)}" if need.draft else parts

@@ -46,17 +46,17 @@ def fetch(config: Config, name: str) -> None:
     print(path)
 
 
-def ensure(config: Config) -> tuple[str, Path]:
-    """Id and file or folder of the model to serve, fetching it first if it is not here."""
+def ensure(config: Config, name: str) -> tuple[str, Path]:
+    """Id and file or folder of a model, fetching it first if it is not here."""
     library = Library(config.home)
     try:
-        path = library.path(config.model)
+        path = library.path(name)
     except ModelNotFound:
-        with progress_bar(config.model) as progress:
-            path = library.pull(config.model, progress)
+        with progress_bar(name) as progress:
+            path = library.pull(name, progress)
     models = config.home.models
     pulled = path.is_relative_to(models)
-    return (path.relative_to(models).parts[0] if pulled else library.id(config.model)), path
+    return (path.relative_to(models).parts[0] if pulled else library.id(name)), path
 
 
 def show_inside(config: Config, name: str, *, as_json: bool) -> None:

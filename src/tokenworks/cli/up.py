@@ -18,6 +18,8 @@ from tokenworks.fleet.discover.memory import read_memory
 from tokenworks.fleet.service_manager import READY, notify
 from tokenworks.gateway.engine import EngineBackend
 from tokenworks.inference.models.model import load_model
+from tokenworks.inference.settings import NO_DRAFT, DraftFile
+from tokenworks.inference.text.open import open_codec
 from tokenworks.server.run import run as serve
 from tokenworks.server.settings import ServerSettings, read_api_key
 from tokenworks.telemetry import log
@@ -28,16 +30,18 @@ def run(config: Config, *, debug: bool) -> None:
     """Serve until Ctrl-C. Raises TokenworksError if something keeps it from starting."""
     log.set_up("debug" if debug else "info")
     read_api_key(config.server)  # said before a long download, not after it
-    model, path = ensure(config)
+    model, path = ensure(config, config.model)
     check_model(path)
-    check_memory(config, need_of(config, path), read_memory())
+    draft = draft_for(config, path)
+    check_memory(config, need_of(config, path, draft), read_memory())
     metrics = Metrics()
     # Chosen once, here: an engine that is started again goes on with the very same weights.
     rounding = rounding_for(config, path)
     engine = msgspec.structs.replace(
-        config.engine, model_path=str(path), model_id=model, rounding=rounding
+        config.engine, model_path=str(path), model_id=model, rounding=rounding, draft=draft
     )
-    aside.print(f"memory: {statement_of(need_of(config, path), read_memory())}", style="dim")
+    need = need_of(config, path, draft)
+    aside.print(f"memory: {statement_of(need, read_memory())}", style="dim")
     aside.print(f"loading {model}", style="dim")
     backend = EngineBackend(engine, metrics=metrics)
 
@@ -70,6 +74,29 @@ def welcome(url: str, model: str, settings: ServerSettings) -> str:
   curl  curl {url}/v1/chat/completions -H 'content-type: application/json'{header} -d {quoted}
 
 Ctrl-C lets running answers finish, for {settings.drain_seconds:g} s at most, and stops."""
+
+
+def draft_for(config: Config, path: Path) -> DraftFile:
+    """The model that guesses for the one at `path`, if one is wanted.
+
+    Raises ConfigError for one of another vocabulary: its tokens would mean something else.
+    """
+    if not config.draft_model or config.engine.speculation == "off":
+        return NO_DRAFT
+    name, own = ensure(config, config.draft_model)
+    check_model(own)
+    codecs = [open_codec(each) for each in (path, own)]
+    sizes = [codec.vocabulary_size for codec in codecs]
+    same = sizes[0] == sizes[1] and all(
+        codecs[0].token_bytes(token) == codecs[1].token_bytes(token) for token in range(sizes[0])
+    )
+    if not same:
+        raise ConfigError(
+            f"the draft model {config.draft_model!r} has another vocabulary than {config.model!r}, "
+            "so it cannot guess its tokens",
+            hint="take a smaller model of the same family, or leave --draft-model out",
+        )
+    return DraftFile(path=str(own), model_id=name)
 
 
 def check_model(path: Path) -> None:

@@ -31,6 +31,7 @@ from tokenworks.inference.pages import PagePool, PageTable, pages_for
 from tokenworks.inference.promises import Promises, begun
 from tokenworks.inference.sequence import Chunk, Sequence
 from tokenworks.inference.settings import EngineSettings
+from tokenworks.inference.speculation.draft_model import DraftModel
 from tokenworks.inference.speculation.speculator import open_speculator
 from tokenworks.inference.spill import Spill
 from tokenworks.inference.steering import steering_of
@@ -58,8 +59,8 @@ class _Produced:
 class Engine:
     """Owns the sequences and their page tables; one thread calls it.
 
-    With a `spill`, it goes on with what an engine before it computed. Raises ConfigError if the KV
-    memory holds not even two pages.
+    With a `spill`, it goes on with what an engine before it computed; with `draft`, that guesses.
+    Raises ConfigError if the KV memory holds not even two pages.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Engine:
         settings: EngineSettings,
         clock: Clock,
         spill: Spill | None = None,
+        draft: Executor | None = None,
     ) -> None:
         self.pages_total = page_count(executor.page_bytes, executor.context_length, settings)
         executor.allocate(self.pages_total)
@@ -93,7 +95,17 @@ class Engine:
         )
         self._promises = Promises(self._batcher, self._limits)
         self._sequences: dict[str, Sequence] = {}
-        self._speculator = open_speculator(settings.speculation)
+        self._draft_model = None
+        if draft is not None:
+            self._draft_model = DraftModel(
+                draft,
+                vocabulary=executor.vocabulary_size,
+                pages=self.pages_total,
+                most_rows=settings.max_batch_tokens,
+                stall_s=self._batcher.stall_s,
+                clock=clock,
+            )
+        self._speculator = open_speculator(settings.speculation, self._draft_model)
         self._guessed = self._guessed_right = 0
         self._reported = Load()
 
@@ -146,13 +158,13 @@ class Engine:
         hopeless = self._promises.broken(self._sequences.values(), started)
         for failed in hopeless:
             self.cancel(failed.request_id)
-        chunks = self._drafted(self._batcher.plan())
+        chunks, guessing_s = self._drafted(self._batcher.plan())
         size = size_of(chunks)
         for copy in self._batcher.pool.take_copies():
             self._executor.copy_rows(copy.source, copy.target, copy.rows)
         produced = self._run(chunks) if chunks else _Produced()
         if chunks:
-            self._cost.record(*size, self._clock.now() - started)
+            self._cost.record(*size, self._clock.now() - started - guessing_s)
         self._reported = load = self._load()
         return Step(
             tokens=produced.tokens,
@@ -176,6 +188,8 @@ class Engine:
         """Assert that every page is accounted for and every request is where it should be."""
         self._batcher.check_integrity()
         assert len(self._batcher) == len(self._sequences), "a request is lost or held twice"
+        if self._draft_model is not None:
+            self._draft_model.check_integrity()
 
     def _add(self, request: Generate) -> None:
         leader = self._enqueue(request, request.request_id, request.generated, request.sampling)
@@ -217,13 +231,11 @@ class Engine:
         self._batcher.add(sequence)
         return sequence
 
-    def _drafted(self, chunks: list[Chunk]) -> list[Chunk]:
-        """The batch with the drafts that are worth their rows."""
-        if self._speculator is None:
-            return chunks
+    def _drafted(self, chunks: list[Chunk]) -> tuple[list[Chunk], float]:
+        """The batch with the drafts that are worth their rows, and what a draft model took."""
         decoding = [chunk.sequence for chunk in chunks if chunk.decodes]
-        if not decoding:
-            return chunks
+        if self._speculator is None or not decoding:
+            return chunks, 0.0
         rows, context = size_of(chunks)
 
         def seconds(rows_then: int) -> float:
@@ -233,9 +245,10 @@ class Engine:
         while most and seconds(rows + most) > self._batcher.stall_s:
             most //= 2
         drafts = iter(self._speculator.drafts(decoding, rows, most, seconds))
-        return [
+        drafted = [
             self._with_draft(chunk, next(drafts)) if chunk.decodes else chunk for chunk in chunks
         ]
+        return drafted, self._speculator.guessing_s
 
     def _with_draft(self, chunk: Chunk, draft: list[int]) -> Chunk:
         """The chunk with as much of a draft as there are pages for: each that runs is left one to

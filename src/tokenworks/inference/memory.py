@@ -36,19 +36,27 @@ _PARTS_BYTES = 2**24
 
 class MemoryNeed(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes that server and engine take together once the KV store is full and the largest batch
-    has run. `kv_tokens` is what the store holds, `context_length` what a request may have of it."""
+    has run. `draft` is all that a draft model takes. `kv_tokens` is what the store holds,
+    `context_length` what a request may have of it."""
 
     weights: int
     kv: int
     buffers: int
     program: int
+    draft: int = 0
     page_bytes: int
     kv_tokens: int
     context_length: int
 
     @property
     def total(self) -> int:
-        return self.weights + self.kv + self.buffers + self.program
+        return self.weights + self.kv + self.buffers + self.program + self.draft
+
+    def with_draft(self, own: "MemoryNeed") -> "MemoryNeed":
+        """Beside a draft model that needs `own` by itself; it gets as many pages as this one."""
+        pages = self.kv // self.page_bytes
+        draft = own.weights + own.buffers + pages * own.page_bytes
+        return msgspec.structs.replace(self, draft=draft)
 
 
 def page_count(page_bytes: int, context_length: int, settings: EngineSettings) -> int:

@@ -59,10 +59,10 @@ def sample(
     Raises EngineError if the logits have no finite maximum.
     """
     if steering is None:
-        token, likeliest = _choose(logits, sampling, index)
+        token, likeliest = choose(logits, sampling, index)
     else:
         with steering.applied(logits, index):
-            token, likeliest = _choose(logits, sampling, index)
+            token, likeliest = choose(logits, sampling, index)
     if sampling.logprobs is None:
         return Sampled(token, likeliest)
     scored = score(logits, token, sampling.logprobs)
@@ -107,8 +107,11 @@ def uniform(seed: int, index: int) -> float:
     return (int.from_bytes(digest, "little") >> 11) * 2.0**-53
 
 
-def _choose(logits: Logits, sampling: Sampling, index: int) -> tuple[int, int]:
-    """The token, and the likeliest one."""
+def choose(logits: Logits, sampling: Sampling, index: int) -> tuple[int, int]:
+    """The token that `sample` would choose without steering, and the likeliest one.
+
+    Raises EngineError if the logits have no finite maximum.
+    """
     greedy = sampling.temperature < GREEDY_BELOW
     token, likeliest, peak = _choose_token(
         logits,

@@ -19,12 +19,23 @@ Threads = Annotated[int, msgspec.Meta(ge=0, le=1024)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 
 
+class DraftFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A smaller model of the same vocabulary, a GGUF file, and its name; without a path, none."""
+
+    path: str = ""
+    model_id: str = ""
+
+
+NO_DRAFT = DraftFile()
+
+
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Raises ConfigError for a contradiction; ranges are checked where values are read in."""
 
     model_path: str  # a GGUF file
     model_id: str  # the name that requests use
     rounding: Rounding = NO_ROUNDING  # what the plan for `weights` says
+    draft: DraftFile = NO_DRAFT  # the model that guesses, if one is given
     executor: ExecutorName = "auto"  # auto: native, or reference where no kernel fits
     isa: IsaName = "auto"  # instruction set of the native kernels
     weights: WeightsName = "auto"  # auto: smaller where that is measured faster and as good; file

@@ -18,6 +18,7 @@ from tokenworks import __version__
 from tokenworks.errors import ConfigError, EngineError, TokenworksError
 from tokenworks.fleet.discover.memory import Memory, read_memory
 from tokenworks.inference.engine import Engine
+from tokenworks.inference.executors.base import ModelExecutor
 from tokenworks.inference.executors.choose import open_executor
 from tokenworks.inference.framing import Unframer, frame
 from tokenworks.inference.memory import page_count
@@ -32,6 +33,7 @@ from tokenworks.inference.messages import (
 from tokenworks.inference.models.identity import identity_of
 from tokenworks.inference.models.model import load_model
 from tokenworks.inference.models.panel_format import FORMATS_VERSION
+from tokenworks.inference.models.rounding import NO_ROUNDING
 from tokenworks.inference.settings import EngineSettings
 from tokenworks.inference.spill import Spill
 from tokenworks.telemetry.clock import MonotonicClock
@@ -139,16 +141,27 @@ def open_engine(settings: EngineSettings) -> tuple[Engine, Ready]:
     try:
         model = load_model(Path(settings.model_path))
         executor = open_executor(model, settings)
+        draft = _open_draft(settings)
         pages = page_count(executor.page_bytes, executor.context_length, settings)
-        _check_memory(pages * executor.page_bytes, read_memory())
+        page_bytes = executor.page_bytes + (draft.page_bytes if draft else 0)
+        _check_memory(pages * page_bytes, read_memory())
         spill = _open_spill(settings, executor.description)
-        engine = Engine(executor, settings, MonotonicClock(), spill)
+        engine = Engine(executor, settings, MonotonicClock(), spill, draft)
     except MemoryError as error:
         raise ConfigError(
             "this machine has not enough memory left for the model and its KV store",
             hint="end other programs, take a smaller model, or set a smaller kv_memory_mb",
         ) from error
-    return engine, describe(engine, settings, executor.description)
+    guessing = f", {settings.draft.model_id} guesses" if draft else ""
+    return engine, describe(engine, settings, executor.description + guessing)
+
+
+def _open_draft(settings: EngineSettings) -> ModelExecutor | None:
+    """The model that guesses, if one is given: its weights as they are in its file."""
+    if not settings.draft.path or settings.speculation == "off":
+        return None
+    own = msgspec.structs.replace(settings, rounding=NO_ROUNDING, context_length=0)
+    return open_executor(load_model(Path(settings.draft.path)), own)
 
 
 def _open_spill(settings: EngineSettings, executor: str) -> Spill | None:

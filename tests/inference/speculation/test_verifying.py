@@ -12,92 +12,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from tokenworks.inference.engine import Engine
-from tokenworks.inference.executors.base import Batch, Executor
+from speculating import VOCABULARY, asked, few_words, run
 from tokenworks.inference.executors.choose import open_executor
-from tokenworks.inference.executors.scripted import ScriptedExecutor
 from tokenworks.inference.memory import reference_need
-from tokenworks.inference.messages import Generate, Sampling, Token
 from tokenworks.inference.models.architectures.registry import ARCHITECTURES
 from tokenworks.inference.models.model import load_model
 from tokenworks.inference.models.random_model import TINY_CONFIG, tiny_config, write_random_model
 from tokenworks.inference.models.tensors import TensorType
 from tokenworks.inference.settings import EngineSettings
-from tokenworks.telemetry.clock import ManualClock
 
-VOCABULARY = 23
 DECODERS = [
     family for family in ARCHITECTURES if family.gguf and not tiny_config(family).is_encoder
 ]
-
-
-class TimedExecutor:
-    """Every forward takes the same on the clock, so that each draft seems worth its rows."""
-
-    def __init__(self, executor: Executor, clock: ManualClock) -> None:
-        self._executor, self._clock = executor, clock
-        self.forwards = self.rows = self.most_logits = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._executor, name)
-
-    def forward(self, batch: Batch) -> NDArray[np.float32]:
-        self._clock.advance(0.01)
-        self.forwards += 1
-        self.rows += len(batch.tokens)
-        self.most_logits = max(self.most_logits, len(batch.logit_rows))
-        return self._executor.forward(batch)
-
-
-class FewWords(ScriptedExecutor):
-    """Logits follow from the last two tokens, so that texts repeat themselves."""
-
-    def forward(self, batch: Batch) -> NDArray[np.float32]:
-        super().forward(batch)
-        row, logits = 0, []
-        for span in batch.spans:
-            held = self._store[span.pages].ravel()
-            for wanted in batch.logit_rows[batch.logit_rows >= row]:
-                if wanted < row + span.length:
-                    end = span.start + wanted - row + 1
-                    last = held[max(0, end - 2) : end]
-                    seed = int(last[-1]) * VOCABULARY + int(last[0])
-                    drawn = np.random.default_rng(seed).standard_normal(VOCABULARY, np.float32)
-                    logits.append(drawn * np.float32(4.0))
-            row += span.length
-        return np.array(logits, np.float32).reshape(-1, VOCABULARY)
-
-
-def run(
-    executor: Executor, requests: list[Generate], speculation: str, **changes: Any
-) -> tuple[dict[str, list[Token]], TimedExecutor]:
-    clock = ManualClock()
-    timed = TimedExecutor(executor, clock)
-    values = {"model_path": "", "model_id": "m", "max_sequences": 4, "max_batch_tokens": 64}
-    engine = Engine(
-        timed, EngineSettings(**{**values, **changes, "speculation": speculation}), clock
-    )
-    received: dict[str, list[Token]] = {request.request_id: [] for request in requests}
-    for request in requests:
-        assert engine.submit(request) is None
-    while step := engine.step():
-        engine.check_integrity()
-        assert not step.failed
-        for token in step.tokens:
-            received[token.request_id].append(token)
-    return received, timed
-
-
-def few_words() -> FewWords:
-    return FewWords(vocabulary_size=VOCABULARY)
-
-
-def asked(name: str, prompt: list[int], **sampling: Any) -> Generate:
-    return Generate(
-        request_id=name, prompt=prompt, sampling=Sampling(**{"max_tokens": 60, **sampling})
-    )
 
 
 SAMPLING = st.fixed_dictionaries(

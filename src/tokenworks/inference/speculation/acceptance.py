@@ -28,6 +28,11 @@ class Acceptance:
             before, weight = self._common.chance(kind), _COMMON_WEIGHT
         return (self._right[kind] + before * weight) / (self._tried[kind] + weight)
 
+    def share(self, kinds: range, before: float) -> float:
+        """How many guesses of all these kinds are right; `before` any were made, that many."""
+        right = sum(self._right[kind] for kind in kinds) + before * _COMMON_WEIGHT
+        return right / (sum(self._tried[kind] for kind in kinds) + _COMMON_WEIGHT)
+
     def record(self, kind: int, right: bool) -> None:
         """A guess of this kind turned out right or wrong."""
         if self._tried[kind] >= _MEMORY:

@@ -11,10 +11,14 @@ from tokenworks.inference.speculation.sources import (
     OwnText,
     Source,
     Successors,
+    Suggested,
 )
 
 MOST_INDEXED_TOKENS = 1 << 15
 """Of a long prompt the last that many tokens are searched for what was said before."""
+
+_OWN, _ANSWERS, _SUCCESSORS, _SUGGESTED = range(4)
+"""The sources' numbers."""
 
 
 class TenantMemory:
@@ -41,7 +45,11 @@ class Drafting:
         self._memory = memory
         self._acceptance = Acceptance(KINDS, common)
         self._own = OwnText()
-        self._sources: tuple[Source[Any], ...] = (self._own, memory.answers, memory.successors)
+        self._suggested = Suggested()
+        self._sources: tuple[Source[Any], ...] = (
+            *(self._own, memory.answers, memory.successors),
+            self._suggested,
+        )
         self._places: list[Any] = [source.start for source in self._sources]
         self._own.read(prompt[-MOST_INDEXED_TOKENS:])
         self._stand(prompt[-2:])
@@ -52,10 +60,15 @@ class Drafting:
         for guess in self._guesses:
             if guess is not None:
                 self._acceptance.record(guess[1], guess[0] == token)
-        self._memory.successors.remember(self._places[-1], likeliest)
+        self._memory.successors.remember(self._places[_SUCCESSORS], likeliest)
         self._own.read([token])
         self._stand([token])
         self._guesses = self._guess(self._places)
+
+    def suggest(self, guesses: list[Guess]) -> None:
+        """What a draft model says comes next."""
+        self._places[_SUGGESTED] = self._suggested.suggest(guesses)
+        self._guesses[_SUGGESTED] = self._suggested.guess(self._places[_SUGGESTED])
 
     def draft(self, most: int, least_chance: float) -> Draft:
         """At most that many tokens, ending where the chance of all of them falls below."""
@@ -89,7 +102,7 @@ class Drafting:
                 source.follow(place, token)
                 for source, place in zip(self._sources, self._places, strict=True)
             ]
-        self._places[0] = self._own.place
+        self._places[_OWN] = self._own.place
 
     def _guess(self, places: list[Any]) -> list[Guess | None]:
         return [source.guess(place) for source, place in zip(self._sources, places, strict=True)]

@@ -41,3 +41,42 @@ def choose_lengths(
     for _, place in ranked[:taken]:
         lengths[place] += 1
     return lengths
+
+
+def rate_of(
+    drafts: Sequence[Sequence[float]],
+    lengths: Sequence[int],
+    rows: int,
+    seconds: Callable[[int], float],
+) -> float:
+    """Tokens a second with so much of each draft; see `choose_lengths`."""
+    gained = sum(sum(draft[:length]) for draft, length in zip(drafts, lengths, strict=True))
+    return (rows + gained) / seconds(rows + sum(lengths))
+
+
+def choose_steps(
+    right: float,
+    *,
+    texts: int,
+    rows: int,
+    most: int,
+    seconds: Callable[[int], float],
+    guessing: tuple[float, float],
+    rate: float,
+) -> int:
+    """How many tokens a draft model had better guess after each of so many texts, 0 if tokens come
+    as fast without: at `rate`, in tokens a second.
+
+    `right`: the share of its guesses that is right. `guessing`: seconds that the first guesses of
+    all texts take, and each further ones. `rows`, `most`, `seconds`: see `choose_lengths`.
+    """
+    first_s, each_s = guessing
+    best, best_rate = 0, rate * _LEAST_GAIN
+    progress, chance = float(rows), 1.0
+    for steps in range(1, most // texts + 1):
+        chance *= right
+        progress += texts * chance
+        took = seconds(rows + steps * texts) + first_s + (steps - 1) * each_s
+        if progress / took > best_rate:
+            best, best_rate = steps, progress / took
+    return best

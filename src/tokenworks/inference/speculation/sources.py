@@ -1,5 +1,5 @@
-"""Where guesses come from: what a text said before, what earlier answers said, and what the model
-itself found likeliest after the same tokens.
+"""Where guesses come from: what a text said before, what earlier answers said, what the model
+itself found likeliest after the same tokens, and what a draft model says where there is one.
 
 A source answers for a *place*: how a text stands in its memory. Places are values, so a guess can
 be followed by a guess without reading it. (The sources: suffix automata as in SAM decoding, Hu et
@@ -22,7 +22,11 @@ _LENGTHS = 6  # 1, 2, 3 to 4, 5 to 8, 9 to 16 and longer beginnings in common
 _SHARES = 3  # of what followed: less than half, more, all
 _SUFFIX_KINDS = _LENGTHS * _SHARES
 _RECYCLED = 2  # after the same two tokens, after the same one
-KINDS = 2 * _SUFFIX_KINDS + _RECYCLED
+_FIRST_OF_MODEL = 2 * _SUFFIX_KINDS + _RECYCLED
+MODEL_KINDS = range(_FIRST_OF_MODEL, _FIRST_OF_MODEL + 8)
+"""A draft model's guesses, by the share of probability that it gives them."""
+
+KINDS = MODEL_KINDS.stop
 
 
 class Source(Protocol[Place]):
@@ -162,3 +166,25 @@ class Successors:
 
     def follow(self, place: tuple[int, int], token: int) -> tuple[int, int]:
         return place[1], token
+
+
+class Suggested:
+    """What a draft model says comes after the text. A place is the number of the next guess; it is
+    none of them once the text goes on otherwise."""
+
+    start = -1
+
+    def __init__(self) -> None:
+        self._guesses: list[Guess] = []
+
+    def suggest(self, guesses: list[Guess]) -> int:
+        """The place of a text that these guesses follow."""
+        self._guesses = guesses
+        return 0
+
+    def guess(self, place: int) -> Guess | None:
+        return self._guesses[place] if 0 <= place < len(self._guesses) else None
+
+    def follow(self, place: int, token: int) -> int:
+        guess = self.guess(place)
+        return place + 1 if guess is not None and guess[0] == token else -1
