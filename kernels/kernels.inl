@@ -41,7 +41,7 @@ TW_INLINE void quantise_group(const float* x, const Activations& out, size_t cel
     store_bytes(out.values + cell * kGroup + 16, high);
     const int32_t sum = sum_of(low, high);
     out.scale[cell] = largest / 127.0f;
-    out.sum[cell] = sum;
+    out.centre[cell] = -8 * sum;
     out.scaled_sum[cell] = out.scale[cell] * float(sum);
 }
 

@@ -72,7 +72,8 @@ struct WideActivations {
 struct Activations {
     int8_t* values;     // [tiles, groups, tile_rows, 32], symmetric, within ±127
     float* scale;       // [tiles, groups, tile_rows]
-    int32_t* sum;       // [tiles, groups, tile_rows]: sum of the group's int8 values
+    int32_t* centre;    // [tiles, groups, tile_rows]: -8 * sum of the group's int8 values: where sums of products with
+                        // nibbles begin whose weights are centred at 8
     float* scaled_sum;  // [tiles, groups, tile_rows]: scale * sum
     float* floats;      // [rows, stride]
     int groups;
@@ -88,7 +89,7 @@ struct Activations {
         const int at = first + row;
         return (size_t(at / tile_rows) * count + index) * tile_rows + at % tile_rows;
     }
-    // Place of a row's group in scale, sum and scaled_sum; that of the next group is tile_rows further.
+    // Place of a row's group in scale, centre and scaled_sum; that of the next group is tile_rows further.
     size_t cell(int row, int group) const { return place(row, group, groups); }
     Activations from_row(int row) const {
         Activations view = *this;
@@ -101,7 +102,7 @@ struct Activations {
         const size_t cells = size_t(group) * tile_rows;
         view.values += cells * kGroup;
         view.scale += cells;
-        view.sum += cells;
+        view.centre += cells;
         view.scaled_sum += cells;
         return view;
     }

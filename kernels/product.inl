@@ -6,7 +6,7 @@ TW_INLINE void put(float* out, Floats v, bool accumulate) {
 
 // One panel times `Rows` activation rows. Per output: for each group in order
 //   total += (weight scale * activation scale) * dot;  then, for Q4,  total += minimum * scaled sum
-// (of centred groups the minimum is -8 * scale, exactly what a Q4 group would hold).
+// The dot is of weights as they are in whole numbers: of centred groups, of nibbles - 8.
 template <Format format, int Rows>
 TW_INLINE void panel_tile(const uint8_t* w, const Activations& in, int row, Floats* total) {
     constexpr int code_bytes = code_bytes_of(format), group_bytes = group_bytes_of(format);
@@ -15,26 +15,25 @@ TW_INLINE void panel_tile(const uint8_t* w, const Activations& in, int row, Floa
     size_t cell = in.cell(row, 0);  // the rows are of one tile
     for (int g = 0; g < in.groups; ++g, w += group_bytes, cell += size_t(in.tile_rows)) {
         const int8_t* values[Rows];
-        int32_t sums[Rows];
+        int32_t centres[Rows];
 #pragma GCC unroll 8
         for (int r = 0; r < Rows; ++r) {
             values[r] = in.values + (cell + r) * kGroup;
-            sums[r] = in.sum[cell + r];
+            centres[r] = in.centre[cell + r];
         }
         Ints dots[Rows];
         if constexpr (format == Format::q4 || format == Format::q4_centred)
-            dot_q4<Rows>(w, values, dots);
+            dot_q4<Rows, format == Format::q4_centred>(w, values, centres, dots);
         else if constexpr (format == Format::q6)
-            dot_q6<Rows>(w, values, sums, dots);
+            dot_q6<Rows>(w, values, centres, dots);
         else
-            dot_q8<Rows>(w, values, sums, dots);
+            dot_q8<Rows>(w, values, centres, dots);
         const Floats scale = load_half((const uint16_t*)(w + code_bytes));
 #pragma GCC unroll 8
         for (int r = 0; r < Rows; ++r)
             total[r] = fused(multiply(scale, splat(in.scale[cell + r])), to_floats(dots[r]), total[r]);
-        if constexpr (format == Format::q4 || format == Format::q4_centred) {
-            const Floats least = format == Format::q4 ? load_half((const uint16_t*)(w + code_bytes + 32))
-                                                      : multiply(scale, splat(-8.0f));
+        if constexpr (format == Format::q4) {
+            const Floats least = load_half((const uint16_t*)(w + code_bytes + 32));
 #pragma GCC unroll 8
             for (int r = 0; r < Rows; ++r)
                 total[r] = fused(least, splat(in.scaled_sum[cell + r]), total[r]);

@@ -16,7 +16,7 @@ namespace tokenworks {
 struct ActivationBuffer {
     Buffer<int8_t> values, high, low;
     Buffer<float> scale, scaled_sum, floats, wide_scale;
-    Buffer<int32_t> sum, wide_sums;
+    Buffer<int32_t> centre, wide_sums;
 
     Activations reserve(int rows, int size, int stride, bool wide) {
         const int groups = (size + kGroup - 1) / kGroup;
@@ -26,7 +26,7 @@ struct ActivationBuffer {
             if (buffer.size() < count) buffer.resize(count);
             return buffer.data();
         };
-        Activations a{grow(values, parts(groups) * kGroup), grow(scale, parts(groups)), grow(sum, parts(groups)),
+        Activations a{grow(values, parts(groups) * kGroup), grow(scale, parts(groups)), grow(centre, parts(groups)),
                       grow(scaled_sum, parts(groups)), grow(floats, size_t(rows) * size_t(stride)), groups, size_t(stride),
                       tile_rows};
         if (wide) {

@@ -146,8 +146,8 @@ TW_INLINE void keep_in_register(__m256i& a, __m256i& b) { asm("" : "+x"(a), "+x"
 
 // Exact dot products of one Q4 group (16 rows x 32 inputs) with `Rows` activation groups.
 // A pair of products is at most 2 * 15 * 127 = 3810, so eight of them fit int16 (30480).
-template <int Rows>
-TW_INLINE void dot_q4(const uint8_t* w, const int8_t* const* in, Ints* dots) {
+template <int Rows, bool centred>
+TW_INLINE void dot_q4(const uint8_t* w, const int8_t* const* in, const int32_t* centres, Ints* dots) {
     const __m256i nibble = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
     __m256i low[Rows], high[Rows];
 #pragma GCC unroll 4
@@ -174,7 +174,13 @@ TW_INLINE void dot_q4(const uint8_t* w, const int8_t* const* in, Ints* dots) {
         }
     }
 #pragma GCC unroll 8
-    for (int r = 0; r < Rows; ++r) dots[r] = {_mm256_madd_epi16(low[r], ones), _mm256_madd_epi16(high[r], ones)};
+    for (int r = 0; r < Rows; ++r) {
+        dots[r] = {_mm256_madd_epi16(low[r], ones), _mm256_madd_epi16(high[r], ones)};
+        if constexpr (centred) {
+            const __m256i centre = _mm256_set1_epi32(centres[r]);
+            dots[r] = {_mm256_add_epi32(dots[r].low, centre), _mm256_add_epi32(dots[r].high, centre)};
+        }
+    }
 }
 
 // Adds the products of codes `a` with activation bytes from `at` on and of codes `b` with those from `bt` on. Two pairs
@@ -196,11 +202,11 @@ TW_INLINE void add_q6(const __m256i* a, int at, const __m256i* b, int bt, const 
 
 // The same for a Q6 group: codes are weights + 32 and go in unsigned; 32 * sum(in) comes off again.
 template <int Rows>
-TW_INLINE void dot_q6(const uint8_t* w, const int8_t* const* in, const int32_t* sums, Ints* dots) {
+TW_INLINE void dot_q6(const uint8_t* w, const int8_t* const* in, const int32_t* centres, Ints* dots) {
     const __m256i code = _mm256_set1_epi8(63);
     __m256i low[Rows], high[Rows];
 #pragma GCC unroll 8
-    for (int r = 0; r < Rows; ++r) low[r] = high[r] = _mm256_set1_epi32(-32 * sums[r]);
+    for (int r = 0; r < Rows; ++r) low[r] = high[r] = _mm256_set1_epi32(4 * centres[r]);
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
         const uint8_t* lines = w + 192 * half;

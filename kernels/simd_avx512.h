@@ -88,11 +88,11 @@ TW_INLINE Ints splat4(const int8_t* p) {
     return _mm512_set1_epi32(bytes);
 }
 
-template <int Rows>
-TW_INLINE void dot_q4(const uint8_t* w, const int8_t* const* in, Ints* dots) {
+template <int Rows, bool centred>
+TW_INLINE void dot_q4(const uint8_t* w, const int8_t* const* in, const int32_t* centres, Ints* dots) {
     const __m512i nibble = _mm512_set1_epi8(15);
 #pragma GCC unroll 8
-    for (int r = 0; r < Rows; ++r) dots[r] = _mm512_setzero_si512();
+    for (int r = 0; r < Rows; ++r) dots[r] = centred ? _mm512_set1_epi32(centres[r]) : _mm512_setzero_si512();
 #pragma GCC unroll 4
     for (int c = 0; c < 4; ++c) {
         const __m512i bytes = _mm512_loadu_si512(w + 64 * c);
@@ -135,9 +135,9 @@ TW_INLINE void expand_q6(const uint8_t* w, int8_t* lines) {
 
 // Codes are weights + 32 and go in unsigned; 32 * sum(in) comes off again.
 template <int Rows>
-TW_INLINE void dot_q6(const uint8_t* w, const int8_t* const* in, const int32_t* sums, Ints* dots) {
+TW_INLINE void dot_q6(const uint8_t* w, const int8_t* const* in, const int32_t* centres, Ints* dots) {
 #pragma GCC unroll 8
-    for (int r = 0; r < Rows; ++r) dots[r] = _mm512_set1_epi32(-32 * sums[r]);
+    for (int r = 0; r < Rows; ++r) dots[r] = _mm512_set1_epi32(4 * centres[r]);
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
         __m512i codes[4];
@@ -154,10 +154,10 @@ TW_INLINE void dot_q6(const uint8_t* w, const int8_t* const* in, const int32_t* 
 
 // dpbusd wants unsigned weights: w + 128 (a flip of the top bit) goes in, 128 * sum(in) comes off again.
 template <int Rows>
-TW_INLINE void dot_q8(const uint8_t* w, const int8_t* const* in, const int32_t* sums, Ints* dots) {
+TW_INLINE void dot_q8(const uint8_t* w, const int8_t* const* in, const int32_t* centres, Ints* dots) {
     const __m512i flip = _mm512_set1_epi8(char(0x80));
 #pragma GCC unroll 8
-    for (int r = 0; r < Rows; ++r) dots[r] = _mm512_set1_epi32(-128 * sums[r]);
+    for (int r = 0; r < Rows; ++r) dots[r] = _mm512_set1_epi32(16 * centres[r]);
 #pragma GCC unroll 8
     for (int c = 0; c < 8; ++c) {
         const __m512i a = _mm512_xor_si512(_mm512_loadu_si512(w + 64 * c), flip);

@@ -35,10 +35,12 @@ TW_INLINE void clear_and_load(const int8_t* const* in, int8x16_t* low, int8x16_t
     }
 }
 
-template <int Rows>
-TW_INLINE void dot_q4(const uint8_t* w, const int8_t* const* in, Ints* dots) {
+template <int Rows, bool centred>
+TW_INLINE void dot_q4(const uint8_t* w, const int8_t* const* in, const int32_t* centres, Ints* dots) {
     int8x16_t low[Rows], high[Rows];
     clear_and_load<Rows>(in, low, high, dots);
+    for (int r = 0; r < Rows && centred; ++r)
+        for (int i = 0; i < 4; ++i) dots[r].part[i] = vdupq_n_s32(centres[r]);
     q4_step<Rows, 0>(w, low, high, dots);
     q4_step<Rows, 1>(w, low, high, dots);
     q4_step<Rows, 2>(w, low, high, dots);
@@ -63,7 +65,7 @@ TW_INLINE void q6_step(const uint8_t* w, const int8x16_t* in, Ints* dots) {
 
 // Codes are weights + 32; 32 * sum(in) comes off again.
 template <int Rows>
-TW_INLINE void dot_q6(const uint8_t* w, const int8_t* const* in, const int32_t* sums, Ints* dots) {
+TW_INLINE void dot_q6(const uint8_t* w, const int8_t* const* in, const int32_t* centres, Ints* dots) {
     int8x16_t low[Rows], high[Rows];
     clear_and_load<Rows>(in, low, high, dots);
     q6_step<Rows, 0>(w, low, dots);
@@ -75,7 +77,7 @@ TW_INLINE void dot_q6(const uint8_t* w, const int8_t* const* in, const int32_t* 
     q6_step<Rows, 6>(w, high, dots);
     q6_step<Rows, 7>(w, high, dots);
     for (int r = 0; r < Rows; ++r)
-        for (int i = 0; i < 4; ++i) dots[r].part[i] = vsubq_s32(dots[r].part[i], vdupq_n_s32(32 * sums[r]));
+        for (int i = 0; i < 4; ++i) dots[r].part[i] = vaddq_s32(dots[r].part[i], vdupq_n_s32(4 * centres[r]));
 }
 
 template <int Rows, int c>

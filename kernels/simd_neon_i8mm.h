@@ -51,8 +51,8 @@ TW_INLINE void part_rows(const PairSums* sums, Ints* dots) {
         }
 }
 
-template <int Rows>
-TW_INLINE void dot_q4(const uint8_t* w, const int8_t* const* in, Ints* dots) {
+template <int Rows, bool centred>
+TW_INLINE void dot_q4(const uint8_t* w, const int8_t* const* in, const int32_t* centres, Ints* dots) {
     constexpr int Pairs = Rows / 2;
     if constexpr (Pairs > 0) {
         PairSums sums[Pairs];
@@ -70,12 +70,14 @@ TW_INLINE void dot_q4(const uint8_t* w, const int8_t* const* in, Ints* dots) {
             add_products<Pairs>(sums, high, high + 4, pairs);
         }
         part_rows<Pairs>(sums, dots);
+        for (int r = 0; r < 2 * Pairs && centred; ++r)
+            for (int i = 0; i < 4; ++i) dots[r].part[i] = vaddq_s32(dots[r].part[i], vdupq_n_s32(centres[r]));
     }
-    if constexpr (Rows % 2 == 1) neon::dot_q4<1>(w, in + Rows - 1, dots + Rows - 1);
+    if constexpr (Rows % 2 == 1) neon::dot_q4<1, centred>(w, in + Rows - 1, centres + Rows - 1, dots + Rows - 1);
 }
 
 template <int Rows>
-TW_INLINE void dot_q6(const uint8_t* w, const int8_t* const* in, const int32_t* row_sums, Ints* dots) {
+TW_INLINE void dot_q6(const uint8_t* w, const int8_t* const* in, const int32_t* centres, Ints* dots) {
     constexpr int Pairs = Rows / 2;
     if constexpr (Pairs > 0) {
         PairSums sums[Pairs];
@@ -88,13 +90,13 @@ TW_INLINE void dot_q6(const uint8_t* w, const int8_t* const* in, const int32_t* 
         }
         part_rows<Pairs>(sums, dots);
         for (int r = 0; r < 2 * Pairs; ++r)  // codes are weights + 32
-            for (int i = 0; i < 4; ++i) dots[r].part[i] = vsubq_s32(dots[r].part[i], vdupq_n_s32(32 * row_sums[r]));
+            for (int i = 0; i < 4; ++i) dots[r].part[i] = vaddq_s32(dots[r].part[i], vdupq_n_s32(4 * centres[r]));
     }
-    if constexpr (Rows % 2 == 1) neon::dot_q6<1>(w, in + Rows - 1, row_sums + Rows - 1, dots + Rows - 1);
+    if constexpr (Rows % 2 == 1) neon::dot_q6<1>(w, in + Rows - 1, centres + Rows - 1, dots + Rows - 1);
 }
 
 template <int Rows>
-TW_INLINE void dot_q8(const uint8_t* w, const int8_t* const* in, const int32_t* row_sums, Ints* dots) {
+TW_INLINE void dot_q8(const uint8_t* w, const int8_t* const* in, const int32_t* centres, Ints* dots) {
     constexpr int Pairs = Rows / 2;
     if constexpr (Pairs > 0) {
         PairSums sums[Pairs];
@@ -107,7 +109,7 @@ TW_INLINE void dot_q8(const uint8_t* w, const int8_t* const* in, const int32_t* 
         }
         part_rows<Pairs>(sums, dots);
     }
-    if constexpr (Rows % 2 == 1) neon::dot_q8<1>(w, in + Rows - 1, row_sums + Rows - 1, dots + Rows - 1);
+    if constexpr (Rows % 2 == 1) neon::dot_q8<1>(w, in + Rows - 1, centres + Rows - 1, dots + Rows - 1);
 }
 
 }  // namespace tokenworks::neon_i8mm

@@ -66,10 +66,10 @@ TW_INLINE int32_t sum_of(Ints a, Ints b) {
     return sum;
 }
 
-template <int Rows>
-TW_INLINE void dot_q4(const uint8_t* w, const int8_t* const* in, Ints* dots) {
+template <int Rows, bool centred>
+TW_INLINE void dot_q4(const uint8_t* w, const int8_t* const* in, const int32_t* centres, Ints* dots) {
     for (int r = 0; r < Rows; ++r) {
-        dots[r] = {};
+        for (int lane = 0; lane < 16; ++lane) dots[r].lane[lane] = centred ? centres[r] : 0;
         for (int c = 0; c < 4; ++c)
             for (int lane = 0; lane < 16; ++lane)
                 for (int i = 0; i < 4; ++i) {

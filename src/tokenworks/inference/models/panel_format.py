@@ -14,7 +14,7 @@ from tokenworks.inference.models.tensors import TensorType
 PanelFormat = Literal["q4_centred", "q4", "q6", "q8", "bf16"]
 GroupFormat = Literal["q4", "q6", "q8"]
 
-FORMATS_VERSION: Final = 2
+FORMATS_VERSION: Final = 3
 """Of what kernels make of weights: what was measured with another one says nothing."""
 GROUP: Final = 32  # kGroup of the kernels
 _BITS: Final[dict[PanelFormat, int]] = {"q4_centred": 4, "q4": 4, "q6": 6, "q8": 8, "bf16": 16}
