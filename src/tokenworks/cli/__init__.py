@@ -11,6 +11,16 @@ from typing import Annotated
 import typer
 
 from tokenworks import __version__
+from tokenworks.cli.options import (
+    ConfigFile,
+    DraftModel,
+    Isa,
+    Json,
+    KeyFile,
+    Model,
+    Speculation,
+    Weights,
+)
 from tokenworks.errors import TokenworksError
 
 app = typer.Typer(
@@ -25,17 +35,6 @@ models_app = typer.Typer(help="List, fetch, look into and remove models.", no_ar
 app.add_typer(models_app, name="models")
 
 _show_tracebacks = False
-
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="Settings file [default: ./tokenworks.toml].")
-]
-KeyFile = Annotated[
-    str | None, typer.Option(help="File with the key that clients send as a bearer token.")
-]
-Model = Annotated[
-    str | None, typer.Option(help="Name in `tokenworks models list`, a source, a file or a folder.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def main() -> None:
@@ -74,20 +73,11 @@ def up(
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
     api_key_file: KeyFile = None,
     executor: Annotated[str | None, typer.Option(help="auto, native or reference.")] = None,
-    isa: Annotated[
-        str | None,
-        typer.Option(help="auto, amx, avx512bf16, avx512vnni, avx2, neon-i8mm, neon or portable."),
-    ] = None,
+    isa: Isa = None,
     threads: Annotated[int | None, typer.Option(help="Threads; 0 takes one a core.")] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="auto: smaller where as good and faster; file: as they are.")
-    ] = None,
-    speculation: Annotated[
-        str | None, typer.Option(help="auto: guess tokens where that is faster; off.")
-    ] = None,
-    draft_model: Annotated[
-        str | None, typer.Option(help="A smaller model of the same vocabulary, which guesses.")
-    ] = None,
+    weights: Weights = None,
+    speculation: Speculation = None,
+    draft_model: DraftModel = None,
     kv_format: Annotated[
         str | None, typer.Option(help="Keys and values: bf16, or int8 in half the memory.")
     ] = None,

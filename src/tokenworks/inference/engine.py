@@ -4,7 +4,7 @@ Knows nothing about sockets, text or how logits are computed.
 """
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import zip_longest
 
 import msgspec
@@ -17,6 +17,7 @@ from tokenworks.inference.batcher import Batcher
 from tokenworks.inference.executors.base import PAGE_TOKENS, Executor
 from tokenworks.inference.forward import batch_of, next_token, scores_of, size_of
 from tokenworks.inference.forward_cost import ForwardCost
+from tokenworks.inference.guessing import Guessing
 from tokenworks.inference.memory import page_count
 from tokenworks.inference.messages import (
     Failed,
@@ -32,7 +33,6 @@ from tokenworks.inference.promises import Promises, begun
 from tokenworks.inference.sequence import Chunk, Sequence
 from tokenworks.inference.settings import EngineSettings
 from tokenworks.inference.speculation.draft_model import DraftModel
-from tokenworks.inference.speculation.speculator import open_speculator
 from tokenworks.inference.spill import Spill
 from tokenworks.inference.steering import steering_of
 from tokenworks.telemetry.clock import Clock
@@ -95,9 +95,9 @@ class Engine:
         )
         self._promises = Promises(self._batcher, self._limits)
         self._sequences: dict[str, Sequence] = {}
-        self._draft_model = None
+        draft_model = None
         if draft is not None:
-            self._draft_model = DraftModel(
+            draft_model = DraftModel(
                 draft,
                 vocabulary=executor.vocabulary_size,
                 pages=self.pages_total,
@@ -105,8 +105,7 @@ class Engine:
                 stall_s=self._batcher.stall_s,
                 clock=clock,
             )
-        self._speculator = open_speculator(settings.speculation, self._draft_model)
-        self._guessed = self._guessed_right = 0
+        self._guessing = Guessing(self._batcher, settings.speculation, draft_model)
         self._reported = Load()
 
     @property
@@ -158,7 +157,7 @@ class Engine:
         hopeless = self._promises.broken(self._sequences.values(), started)
         for failed in hopeless:
             self.cancel(failed.request_id)
-        chunks, guessing_s = self._drafted(self._batcher.plan())
+        chunks, guessing_s = self._guessing.drafted(self._batcher.plan())
         size = size_of(chunks)
         for copy in self._batcher.pool.take_copies():
             self._executor.copy_rows(copy.source, copy.target, copy.rows)
@@ -173,8 +172,8 @@ class Engine:
             running=load.running,
             waiting=load.waiting,
             pages_used=load.pages_used,
-            guessed=self._guessed,
-            guessed_right=self._guessed_right,
+            guessed=self._guessing.guessed,
+            guessed_right=self._guessing.right,
         )
 
     def save_one(self) -> bool:
@@ -188,8 +187,7 @@ class Engine:
         """Assert that every page is accounted for and every request is where it should be."""
         self._batcher.check_integrity()
         assert len(self._batcher) == len(self._sequences), "a request is lost or held twice"
-        if self._draft_model is not None:
-            self._draft_model.check_integrity()
+        self._guessing.check_integrity()
 
     def _add(self, request: Generate) -> None:
         leader = self._enqueue(request, request.request_id, request.generated, request.sampling)
@@ -231,34 +229,6 @@ class Engine:
         self._batcher.add(sequence)
         return sequence
 
-    def _drafted(self, chunks: list[Chunk]) -> tuple[list[Chunk], float]:
-        """The batch with the drafts that are worth their rows, and what a draft model took."""
-        decoding = [chunk.sequence for chunk in chunks if chunk.decodes]
-        if self._speculator is None or not decoding:
-            return chunks, 0.0
-        rows, context = size_of(chunks)
-
-        def seconds(rows_then: int) -> float:
-            return self._cost.seconds(rows_then, context * rows_then // rows)
-
-        most = self._batcher.max_batch_tokens - rows
-        while most and seconds(rows + most) > self._batcher.stall_s:
-            most //= 2
-        drafts = iter(self._speculator.drafts(decoding, rows, most, seconds))
-        drafted = [
-            self._with_draft(chunk, next(drafts)) if chunk.decodes else chunk for chunk in chunks
-        ]
-        return drafted, self._speculator.guessing_s
-
-    def _with_draft(self, chunk: Chunk, draft: list[int]) -> Chunk:
-        """The chunk with as much of a draft as there are pages for: each that runs is left one to
-        grow into, or a guess would make somebody give way."""
-        if not draft:
-            return chunk
-        sequence, spare = chunk.sequence, len(self._batcher.running)
-        room = sequence.table.room(len(sequence.tokens), len(draft), spare=spare)
-        return replace(chunk, draft=tuple(draft[:room]))
-
     def _run(self, chunks: list[Chunk]) -> "_Produced":
         logits = self._executor.forward(batch_of(chunks))
         asked = [(chunk, chunk.scored_rows, chunk.completes) for chunk in chunks]
@@ -291,7 +261,7 @@ class Engine:
     ) -> None:
         """The next token, and those after it as far as the draft has them right: the row of a
         token that was guessed right is the one that would have been computed next."""
-        self._guessed += len(draft)
+        self._guessing.guessed += len(draft)
         for row, guessed in zip_longest(rows, draft):
             token = next_token(sequence, row)
             produced.tokens.append(token)
@@ -300,12 +270,11 @@ class Engine:
                 return
             if token.token != guessed:
                 return
-            self._guessed_right += 1
+            self._guessing.right += 1
             self._batcher.confirm(sequence)
 
     def _finish(self, sequence: Sequence) -> None:
-        if self._speculator is not None:
-            self._speculator.remember(sequence.tenant, sequence.tokens[sequence.prompt_length :])
+        self._guessing.ended(sequence)
         self._promises.ended(sequence)
         self.cancel(sequence.request_id)
 
