@@ -10,6 +10,7 @@ from tokenworks.cli.memory import need_of, parts_of
 from tokenworks.config import load
 from tokenworks.inference.models.random_model import TINY_CONFIG, write_random_model
 from tokenworks.inference.settings import DraftFile
+from tokenworks.inference.text.tiny_vocabulary import tiny_vocabulary
 
 
 def answer(address: str) -> str:
@@ -46,8 +47,6 @@ def test_answers_are_the_same_and_guesses_are_counted(tiny_model: Path, tmp_path
 
 def test_a_draft_model_of_another_vocabulary_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "other.gguf"
-    from tokenworks.inference.text.tiny_vocabulary import tiny_vocabulary
-
     vocabulary = tiny_vocabulary()
     tokens = list(vocabulary["tokenizer.ggml.tokens"])  # type: ignore[call-overload]
     tokens[10], tokens[11] = tokens[11], tokens[10]
@@ -64,8 +63,11 @@ def test_a_draft_model_of_another_vocabulary_is_refused(tiny_model: Path, tmp_pa
 def test_the_memory_of_the_draft_model_is_counted(tiny_model: Path) -> None:
     config = load({"model": str(tiny_model)}, environment={})
     alone = need_of(config, tiny_model)
+    quiet = need_of(
+        load({"model": str(tiny_model), "engine.speculation": "off"}, environment={}), tiny_model
+    )
     both = need_of(config, tiny_model, DraftFile(path=str(tiny_model), model_id="tiny"))
 
-    assert both.total - alone.total == both.draft == alone.weights + alone.kv + alone.buffers
+    assert both.total - alone.total == both.draft == quiet.weights + quiet.kv + quiet.buffers
     assert "draft model" in parts_of(both)
     assert "draft model" not in parts_of(alone)

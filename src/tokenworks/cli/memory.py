@@ -38,7 +38,8 @@ def need_of(config: Config, path: Path, draft: DraftFile = NO_DRAFT) -> MemoryNe
     need = _need_of(config, config.engine, path, formats)
     if not draft.path:
         return need
-    own = msgspec.structs.replace(config.engine, context_length=0)
+    # Nobody guesses for it, so it gives few logits at a time.
+    own = msgspec.structs.replace(config.engine, context_length=0, speculation="off")
     return need.with_draft(_need_of(config, own, Path(draft.path), AS_STORED))
 
 
