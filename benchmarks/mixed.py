@@ -42,15 +42,20 @@ class Waits:
 
     @property
     def p99(self) -> tuple[float, float]:
-        return float(np.percentile(self.first, 99)), float(np.percentile(self.gaps, 99))
+        return percentile(self.first, 99), percentile(self.gaps, 99)
 
     def record(self) -> dict[str, float]:
         shares = {"p50": 50, "p90": 90, "p99": 99}
         return {
-            f"{name}_{share}_s": float(np.percentile(values, percent))
+            f"{name}_{share}_s": percentile(values, percent)
             for name, values in (("first", self.first), ("gap", self.gaps))
             for share, percent in shares.items()
         }
+
+
+def percentile(seconds: Sequence[float], percent: int) -> float:
+    """0 if nobody waited: an answer that came all at once has no gaps."""
+    return float(np.percentile(seconds, percent)) if seconds else 0.0
 
 
 def measure(setup: Setup, found: Findings) -> None:
