@@ -2,7 +2,9 @@
 
 from typing import Any
 
+import msgspec
 import numpy as np
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tokenworks.inference.engine import Engine
@@ -13,6 +15,18 @@ from tokenworks.inference.settings import EngineSettings
 from tokenworks.telemetry.clock import ManualClock
 
 VOCABULARY = 23
+SAMPLING = st.fixed_dictionaries(
+    {
+        "temperature": st.sampled_from([0.0, 0.7, 1.3]),
+        "top_p": st.sampled_from([1.0, 0.8]),
+        "seed": st.integers(0, 1000),
+        "max_tokens": st.integers(1, 70),
+        "stop_tokens": st.sampled_from([(), (3,), (1, 2)]),
+        "logprobs": st.sampled_from([None, 2]),
+        "frequency_penalty": st.sampled_from([0.0, 0.5]),
+        "min_tokens": st.sampled_from([0, 1]),
+    }
+)
 
 
 class TimedExecutor:
@@ -75,7 +89,8 @@ def run(
         engine.check_integrity()
         assert not step.failed
         for token in step.tokens:
-            received[token.request_id].append(token)
+            # What is found in the cache follows from who began when, which guesses change.
+            received[token.request_id].append(msgspec.structs.replace(token, cached_tokens=None))
     timed.seconds = clock.now()
     return received, timed
 

@@ -393,13 +393,3 @@ class PagesMachine(RuleBasedStateMachine):
 
 PagesMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 test_pages_machine = PagesMachine.TestCase
-
-
-def test_drafts_leave_the_pages_that_are_to_be_spared() -> None:
-    pool = PagePool(4)
-    table = PageTable(pool, capacity=4)
-    assert table.open(list(range(16))) == 0
-
-    assert table.room(16, 40, spare=2) == 16
-    assert pool.free == 2
-    assert table.room(16, 40) == 40

@@ -125,7 +125,7 @@ def memory(config: Config) -> Check:
 
     found, library, draft = read_memory(), Library(config.home), NO_DRAFT
     try:
-        if config.draft_model:
+        if config.draft_model and config.engine.speculation != "off":
             draft = DraftFile(path=str(library.path(config.draft_model)))
         need = need_of(config, library.path(config.model), draft)
         check_memory(config, need, found)

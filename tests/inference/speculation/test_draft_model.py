@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speculating import VOCABULARY, asked, few_words, run
+from speculating import SAMPLING, VOCABULARY, asked, few_words, run
 from tokenworks.inference.executors.choose import open_executor
 from tokenworks.inference.executors.scripted import ScriptedExecutor
 from tokenworks.inference.models.model import load_model
@@ -16,17 +16,6 @@ from tokenworks.inference.models.random_model import TINY_CONFIG, write_random_m
 from tokenworks.inference.models.tensors import TensorType
 from tokenworks.inference.settings import EngineSettings
 
-SAMPLING = st.fixed_dictionaries(
-    {
-        "temperature": st.sampled_from([0.0, 0.7, 1.3]),
-        "top_p": st.sampled_from([1.0, 0.8]),
-        "seed": st.integers(0, 1000),
-        "max_tokens": st.integers(1, 70),
-        "stop_tokens": st.sampled_from([(), (3,), (1, 2)]),
-        "logprobs": st.sampled_from([None, 2]),
-        "frequency_penalty": st.sampled_from([0.0, 0.5]),
-    }
-)
 PROMPTS = st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=90)
 
 

@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speculating import VOCABULARY, asked, few_words, run
+from speculating import SAMPLING, VOCABULARY, asked, few_words, run
 from tokenworks.inference.executors.choose import open_executor
 from tokenworks.inference.memory import reference_need
 from tokenworks.inference.models.architectures.registry import ARCHITECTURES
 from tokenworks.inference.models.model import load_model
 from tokenworks.inference.models.random_model import TINY_CONFIG, tiny_config, write_random_model
 from tokenworks.inference.models.tensors import TensorType
+from tokenworks.inference.pages import PagePool, PageTable
 from tokenworks.inference.settings import EngineSettings
 
 DECODERS = [
@@ -27,18 +28,6 @@ DECODERS = [
 ]
 
 
-SAMPLING = st.fixed_dictionaries(
-    {
-        "temperature": st.sampled_from([0.0, 0.7, 1.3]),
-        "top_p": st.sampled_from([1.0, 0.8]),
-        "seed": st.integers(0, 1000),
-        "max_tokens": st.integers(1, 70),
-        "stop_tokens": st.sampled_from([(), (3,), (1, 2)]),
-        "logprobs": st.sampled_from([None, 2]),
-        "frequency_penalty": st.sampled_from([0.0, 0.5]),
-        "min_tokens": st.sampled_from([0, 1]),
-    }
-)
 PROMPTS = st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=40)
 
 
@@ -70,6 +59,16 @@ def test_pages_that_run_out_shorten_drafts_and_lose_nothing() -> None:
     answers, _ = run(executor, requests, "auto", kv_memory_mb=1)
     same, _ = run(few_words(), requests, "off")
     assert answers == same
+
+
+def test_drafts_leave_the_pages_that_are_to_be_spared() -> None:
+    pool = PagePool(4)
+    table = PageTable(pool, capacity=4)
+    assert table.open(list(range(16))) == 0
+
+    assert table.room(16, 40, spare=2) == 16
+    assert pool.free == 2
+    assert table.room(16, 40) == 40
 
 
 @pytest.mark.parametrize("speculation", ["auto", "off"])

@@ -17,7 +17,7 @@ from tokenworks.inference.speculation.sources import (
 MOST_INDEXED_TOKENS = 1 << 15
 """Of a long prompt the last that many tokens are searched for what was said before."""
 
-_OWN, _ANSWERS, _SUCCESSORS, _SUGGESTED = range(4)
+_OWN, _, _SUCCESSORS, _SUGGESTED = range(4)
 """The sources' numbers."""
 
 

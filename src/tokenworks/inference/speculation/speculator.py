@@ -26,6 +26,7 @@ _MOST_TENANTS = 32
 _MODEL_RIGHT = 0.7
 """What a draft model gets right, before any of its guesses was checked."""
 _MODEL_AT_BEST = 0.95
+"""What one gets right that could not be better."""
 _PAUSES = (64, 4096)
 """A draft model that would pay if it were right is asked for one guess after so many forwards, as
 texts change; each time that it still does not pay, twice as many, up to the second number."""
