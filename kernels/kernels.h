@@ -3,6 +3,8 @@
 // Every kernel computes each output element by one fixed order of additions, whatever the number of rows
 // it is called with: that is what makes answers independent of the batch.
 #pragma once
+#include <utility>  // product.inl counts with it
+
 #include "attention.h"
 #include "layout.h"
 #include "source.h"

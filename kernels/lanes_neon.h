@@ -10,6 +10,7 @@ namespace tokenworks::neon_lanes {
 
 constexpr int kSums = 6, kQueryRows = 6;  // attention: sums that registers hold, rows of its widest tile
 constexpr int kRowTile = 4;  // activation rows per register tile: 16 of the 32 registers hold their sums
+constexpr int kRowsAtOnce = kRowTile;
 
 struct Floats { float32x4_t part[4]; };
 struct Ints { int32x4_t part[4]; };

@@ -4,40 +4,48 @@ TW_INLINE void put(float* out, Floats v, bool accumulate) {
     store(out, accumulate ? add(load(out), v) : v);
 }
 
-// One panel times `Rows` activation rows. Per output: for each group in order
+// One group of a panel times `Rows` activation rows. Per output:
 //   total += (weight scale * activation scale) * dot;  then, for Q4,  total += minimum * scaled sum
 // The dot is of weights as they are in whole numbers: of centred groups, of nibbles - 8.
 template <Format format, int Rows>
-TW_INLINE void panel_tile(const uint8_t* w, const Activations& in, int row, Floats* total) {
-    constexpr int code_bytes = code_bytes_of(format), group_bytes = group_bytes_of(format);
+TW_INLINE void add_group_to(Floats* total, const uint8_t* w, const Activations& in, size_t cell) {
+    constexpr int code_bytes = code_bytes_of(format);
+    const int8_t* values[Rows];
+    int32_t centres[Rows];
 #pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) {
+        values[r] = in.values + (cell + r) * kGroup;
+        centres[r] = in.centre[cell + r];
+    }
+    Ints dots[Rows];
+    if constexpr (format == Format::q4 || format == Format::q4_centred)
+        dot_q4<Rows, format == Format::q4_centred>(w, values, centres, dots);
+    else if constexpr (format == Format::q6)
+        dot_q6<Rows>(w, values, centres, dots);
+    else
+        dot_q8<Rows>(w, values, centres, dots);
+    const Floats scale = load_half((const uint16_t*)(w + code_bytes));
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r)
+        total[r] = fused(multiply(scale, splat(in.scale[cell + r])), to_floats(dots[r]), total[r]);
+    if constexpr (format == Format::q4) {
+        const Floats least = load_half((const uint16_t*)(w + code_bytes + 32));
+#pragma GCC unroll 8
+        for (int r = 0; r < Rows; ++r) total[r] = fused(least, splat(in.scaled_sum[cell + r]), total[r]);
+    }
+}
+
+// One panel times `Rows` activation rows, group by group. Beyond kRowTile rows a second register tile follows within each
+// group, so that weights come from memory evenly and not all during the first tile.
+template <Format format, int Rows>
+TW_INLINE void panel_tile(const uint8_t* w, const Activations& in, int row, Floats* total) {
+    constexpr int first = Rows < kRowTile ? Rows : kRowTile;
+#pragma GCC unroll 16
     for (int r = 0; r < Rows; ++r) total[r] = splat(0.0f);
     size_t cell = in.cell(row, 0);  // the rows are of one tile
-    for (int g = 0; g < in.groups; ++g, w += group_bytes, cell += size_t(in.tile_rows)) {
-        const int8_t* values[Rows];
-        int32_t centres[Rows];
-#pragma GCC unroll 8
-        for (int r = 0; r < Rows; ++r) {
-            values[r] = in.values + (cell + r) * kGroup;
-            centres[r] = in.centre[cell + r];
-        }
-        Ints dots[Rows];
-        if constexpr (format == Format::q4 || format == Format::q4_centred)
-            dot_q4<Rows, format == Format::q4_centred>(w, values, centres, dots);
-        else if constexpr (format == Format::q6)
-            dot_q6<Rows>(w, values, centres, dots);
-        else
-            dot_q8<Rows>(w, values, centres, dots);
-        const Floats scale = load_half((const uint16_t*)(w + code_bytes));
-#pragma GCC unroll 8
-        for (int r = 0; r < Rows; ++r)
-            total[r] = fused(multiply(scale, splat(in.scale[cell + r])), to_floats(dots[r]), total[r]);
-        if constexpr (format == Format::q4) {
-            const Floats least = load_half((const uint16_t*)(w + code_bytes + 32));
-#pragma GCC unroll 8
-            for (int r = 0; r < Rows; ++r)
-                total[r] = fused(least, splat(in.scaled_sum[cell + r]), total[r]);
-        }
+    for (int g = 0; g < in.groups; ++g, w += group_bytes_of(format), cell += size_t(in.tile_rows)) {
+        add_group_to<format, first>(total, w, in, cell);
+        if constexpr (Rows > first) add_group_to<format, Rows - first>(total + first, w, in, cell + first);
     }
 }
 
@@ -60,26 +68,27 @@ TW_INLINE void tile(const uint8_t* w, const Matrix& m, const Activations& in, in
         panel_tile_bf16<Rows>((const uint16_t*)w, in, m.inputs, row, total);
     else
         panel_tile<format, Rows>(w, in, row, total);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int r = 0; r < Rows; ++r) put(out + size_t(row + r) * stride, total[r], accumulate);
+}
+
+// The rows that are left, fewer than kRowsAtOnce, in one go: weights are read once for them.
+template <Format format, int... less>
+TW_INLINE void last_tile(std::integer_sequence<int, less...>, int rows, const uint8_t* w, const Matrix& m, const Activations& in,
+                         int row, float* out, size_t stride, bool accumulate) {
+    ((rows == less + 1 ? tile<format, less + 1>(w, m, in, row, out, stride, accumulate) : void()), ...);
 }
 
 template <Format format>
 static void product_of(const Matrix& m, int begin, int end, const Activations& in, int rows, float* out,
                        size_t stride, bool accumulate) {
+    constexpr std::make_integer_sequence<int, kRowsAtOnce - 1> less{};
     for (int p = begin; p < end; ++p, out += kPanelRows) {
         const uint8_t* w = m.panel(p);
         int row = 0;
-        for (; row + kRowTile <= rows; row += kRowTile) tile<format, kRowTile>(w, m, in, row, out, stride, accumulate);
-        if constexpr (kRowTile > 4)
-            for (; row + 4 <= rows; row += 4) tile<format, 4>(w, m, in, row, out, stride, accumulate);
-        if constexpr (kRowTile > 1)
-            switch (rows - row) {
-                case 3: tile<format, 3>(w, m, in, row, out, stride, accumulate); break;
-                case 2: tile<format, 2>(w, m, in, row, out, stride, accumulate); break;
-                case 1: tile<format, 1>(w, m, in, row, out, stride, accumulate); break;
-                default: break;
-            }
+        for (; row + kRowsAtOnce <= rows; row += kRowsAtOnce)
+            tile<format, kRowsAtOnce>(w, m, in, row, out, stride, accumulate);
+        last_tile<format>(less, rows - row, w, m, in, row, out, stride, accumulate);
     }
 }
 

@@ -8,6 +8,7 @@
 namespace tokenworks::avx2 {
 
 constexpr int kRowTile = 4;  // activation rows per register tile
+constexpr int kRowsAtOnce = kRowTile;
 constexpr int kSums = 6, kQueryRows = 6;  // attention: sums that registers hold, rows of its widest tile
 
 struct Floats { __m256 low, high; };

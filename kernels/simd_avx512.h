@@ -9,7 +9,8 @@
 
 namespace tokenworks::avx512vnni {
 
-constexpr int kRowTile = 8;
+constexpr int kRowTile = 8;      // activation rows per register tile
+constexpr int kRowsAtOnce = 16;  // and rows that one pass over the weights serves, tile after tile (product.inl)
 constexpr int kSums = 12, kQueryRows = 12;  // attention: sums that registers hold, rows of its widest tile
 
 using Floats = __m512;

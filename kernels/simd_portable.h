@@ -7,6 +7,7 @@ namespace tokenworks::portable {
 
 constexpr int kSums = 4, kQueryRows = 4;  // attention: sums kept at once, rows of its widest tile
 constexpr int kRowTile = 1;  // unpacking is not what takes the time here, and one tile compiles fast
+constexpr int kRowsAtOnce = kRowTile;
 
 struct Floats { float lane[16]; };
 struct Ints { int32_t lane[16]; };
