@@ -17,6 +17,10 @@ CONTEXT = 100
 """Tokens before the one whose step is timed, about."""
 
 
+SHORT = 3
+"""Rounds in place of one: short ones, since what a virtual machine reads changes within seconds."""
+
+
 @dataclass(frozen=True)
 class Round:
     """What one moment allows and what it took then: bytes a second, and seconds."""
@@ -36,7 +40,7 @@ class Round:
 def measure(setup: Setup, found: Findings) -> None:
     """Limits and what is divided by them in turn: a machine's clock and its neighbours drift."""
     ours, suffix = setup.ours, setup.suffix
-    rounds = [one_round(ours) for _ in range(setup.rounds)]
+    rounds = [one_round(ours) for _ in range(SHORT * setup.rounds)]
     wait_until_idle()
     forwards = {rows: ours.forward_s(rows) for rows in ROWS}
     read = ours.read_bytes(CONTEXT)
@@ -87,8 +91,11 @@ def read_rates(weight_bytes: int) -> tuple[Limits, Limits]:
     threads = machine.processors.usable_cores
     cache = last_level_bytes(machine)
     usable = machine.memory.usable
-    memory = measure_limits(threads=threads, cache_bytes=cache, memory_bytes=usable, seconds=0.5)
-    same = measure_limits(
-        threads=threads, cache_bytes=cache, memory_bytes=4 * weight_bytes, seconds=0.5
-    )
-    return memory, same
+
+    def rates(memory_bytes: int) -> Limits:
+        seconds = 0.5 / SHORT
+        return measure_limits(
+            threads=threads, cache_bytes=cache, memory_bytes=memory_bytes, seconds=seconds
+        )
+
+    return rates(usable), rates(4 * weight_bytes)

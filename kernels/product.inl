@@ -35,6 +35,12 @@ TW_INLINE void add_group_to(Floats* total, const uint8_t* w, const Activations& 
     }
 }
 
+// From how many rows on weights are asked for in time, and how far before they are needed, in bytes. Reading ahead by itself
+// is enough where memory is all that takes time, and such requests then cost a little; beside arithmetic the processor comes
+// too late (docs/performance.md).
+constexpr int kRowsToPrefetch = 3;
+constexpr size_t kPrefetchBytes = 3072;
+
 // One panel times `Rows` activation rows, group by group. Beyond kRowTile rows a second register tile follows within each
 // group, so that weights come from memory evenly and not all during the first tile.
 template <Format format, int Rows>
@@ -44,6 +50,9 @@ TW_INLINE void panel_tile(const uint8_t* w, const Activations& in, int row, Floa
     for (int r = 0; r < Rows; ++r) total[r] = splat(0.0f);
     size_t cell = in.cell(row, 0);  // the rows are of one tile
     for (int g = 0; g < in.groups; ++g, w += group_bytes_of(format), cell += size_t(in.tile_rows)) {
+        if constexpr (Rows >= kRowsToPrefetch)
+#pragma GCC unroll 9
+            for (int line = 0; line < group_bytes_of(format); line += 64) __builtin_prefetch(w + kPrefetchBytes + line);
         add_group_to<format, first>(total, w, in, cell);
         if constexpr (Rows > first) add_group_to<format, Rows - first>(total + first, w, in, cell + first);
     }
