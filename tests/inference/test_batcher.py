@@ -164,6 +164,18 @@ def test_who_waits_for_one_that_goes_away_starts() -> None:
     assert run(batcher) == [("b", 6)]
 
 
+def test_who_waits_for_another_lends_it_its_turn() -> None:
+    batcher = make_batcher(max_batch_tokens=32)
+    beginning = list(range(100))
+    add(batcher, "low", [*beginning, 200, 201], priority=-1)
+    run(batcher)
+    add(batcher, "stranger", [90] * 150)
+    add(batcher, "urgent", [*beginning, 202], priority=1)
+
+    assert [run(batcher) for _ in range(2)] == [[("low", 32)], [("low", 32)]]
+    assert run(batcher)[0] == ("urgent", 5)  # four more rows are not worth waiting for
+
+
 def test_another_tenants_beginning_is_not_waited_for() -> None:
     batcher = make_batcher(max_batch_tokens=128)
     add(batcher, "a", [*range(40), 90])

@@ -5,7 +5,7 @@ from typing import Any
 from tokenworks.inference.batcher import Sequence
 from tokenworks.inference.messages import Sampling
 from tokenworks.inference.pages import PagePool, PageTable
-from tokenworks.inference.sharing import LEAST_SAVED, coming_tokens
+from tokenworks.inference.sharing import LEAST_SAVED, coming
 
 COMMON = list(range(60))
 
@@ -27,6 +27,21 @@ def known(pool: PagePool, tokens: list[int]) -> None:
     table.open(tokens)
     table.computed(tokens, len(tokens))
     table.release()
+
+
+def coming_tokens(waiting: Sequence, running: list[Sequence]) -> int:
+    awaited = coming(waiting, running)
+    return awaited.tokens if awaited else 0
+
+
+def test_who_computes_most_of_it_is_waited_for() -> None:
+    pool = PagePool(32)
+    less, most = sequence(pool, [*COMMON[:20], 70, 71]), sequence(pool, [*COMMON, 80, 81])
+
+    awaited = coming(sequence(pool, [*COMMON, 90]), [less, most])
+
+    assert awaited is not None
+    assert awaited.maker is most
 
 
 def test_all_that_both_begin_with_is_waited_for() -> None:

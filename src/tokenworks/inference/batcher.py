@@ -25,7 +25,7 @@ from tokenworks.inference.places import giving_way
 from tokenworks.inference.queueing import Entry, Turns, Waiting, turn
 from tokenworks.inference.row_budget import RowBudget, attended
 from tokenworks.inference.sequence import Chunk, Sequence
-from tokenworks.inference.sharing import coming_tokens
+from tokenworks.inference.sharing import coming
 
 MOST_SCORED_ROWS = 64
 """Prompt rows that one forward gives logits for, at most: each is as long as the vocabulary."""
@@ -138,7 +138,7 @@ class Batcher:
         )
         _, (turn, _, asks) = min(lines)
         holder = giving_way(asks, turn, self.running, self.shares)
-        if holder is None or coming_tokens(asks, self.running):
+        if holder is None or coming(asks, self.running):
             return
         free = self.pool.free + len(holder.table.pages)
         if pages_for(len(asks.tokens)) + len(self.running) <= free:
@@ -160,28 +160,31 @@ class Batcher:
         """Rows of prompts until the budget is spent. Who waits gets a place when it gets rows."""
         admit = len(self.running) < self.max_sequences
         turns, begun = self._turns(admit=admit)
-        chunks: dict[Sequence, int] = {}
+        chunks: Counter[Sequence] = Counter()
         scorable = MOST_SCORED_ROWS
         places = pages = 0  # kept for those who wait for what another computes, and let others past
         while turns and (admit or begun) and budget.open:
             sequence, rows = turns.next, 0
+            served, end = sequence, len(sequence.tokens)
             if sequence.runs:
                 begun -= 1
-            elif admit and (coming := coming_tokens(sequence, self.running)):
+            elif admit and (awaited := coming(sequence, self.running)):
                 keeps = not sequence.awaits_leader  # which needs the place itself
                 places += keeps
-                pages += keeps * (pages_for(len(sequence.tokens)) - coming // PAGE_TOKENS)
+                pages += keeps * (pages_for(len(sequence.tokens)) - awaited.tokens // PAGE_TOKENS)
+                served, end = awaited.maker or sequence, awaited.tokens  # it lends its turn
             elif admit:
                 # Who is next and does not fit keeps others back, or it would wait for ever.
                 admit = self._start(sequence, places, pages)
-            if sequence.runs and sequence.scoring:
-                rows = budget.take(sequence.computed, min(sequence.pending, scorable))
+            if served.runs and served.scoring:
+                rows = budget.take(served.computed, min(served.pending, scorable))
                 scorable -= rows
-            elif sequence.runs:
-                shorter = self._shorter_wait(sequence, chunks, admit=admit)
-                rows = budget.take(sequence.computed, sequence.pending, leave_half=shorter)
+            elif served.runs:
+                shorter = self._shorter_wait(served, chunks, admit=admit)
+                start = served.computed + chunks[served]
+                rows = budget.take(start, max(0, end - start), leave_half=shorter)
             if rows:
-                chunks[sequence] = rows
+                chunks[served] += rows
             turns.give(rows)
         for sequence, rows in chunks.items():  # what was left to others and not taken
             if rows < sequence.pending and not sequence.scoring and budget.open:

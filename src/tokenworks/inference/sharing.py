@@ -1,10 +1,11 @@
 """Whether a waiting sequence had better wait for what another one is computing, to share it.
 
-Pure: sequences in, a number out. Knows nothing about whose turn it is.
+Pure: sequences in, whom it waits for out. Knows nothing about whose turn it is.
 """
 
 from collections.abc import Sequence as Many
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from tokenworks.inference.pages import PageTable
 
@@ -29,21 +30,34 @@ class Sharer(Protocol):
     def leader(self) -> "Sharer | None": ...
 
 
-def coming_tokens(sequence: Sharer, running: Many[Sharer]) -> int:
-    """How many tokens of a waiting sequence a running one is about to have computed, if it had
-    better wait and share them, or all if they must be scored before; 0 if it may start.
+S = TypeVar("S", bound=Sharer)
+
+
+@dataclass(frozen=True, slots=True)
+class Coming(Generic[S]):
+    """What a waiting sequence had better wait for: so many of its tokens, that `maker` computes; or
+    the scores of its leader, which nobody else can hurry."""
+
+    tokens: int
+    maker: S | None = None
+
+
+def coming(sequence: S, running: Many[S]) -> Coming[S] | None:
+    """What a running sequence is about to have computed, if a waiting one had better wait and share
+    it, or all of it if it must be scored before; None if it may start.
 
     It may where little would be saved, or where the other is not as far as it could begin. Who is
     waited for runs, so one that is cancelled or gives way keeps nobody.
     """
     if sequence.leader is not None and sequence.leader.scoring:
-        return len(sequence.tokens) - 1
+        return Coming(len(sequence.tokens) - 1)
     making = [other for other in running if other.pending > 1 and not other.scoring]
     if not making or sequence.scoring:
-        return 0
-    known, most = sequence.table.match(sequence.tokens).tokens, 0
+        return None
+    known = sequence.table.match(sequence.tokens).tokens
+    most, maker = known + LEAST_SAVED - 1, None
     for other in making:
         common = sequence.table.common(sequence.tokens, other.table, other.tokens)
-        if known <= other.computed < common and common - known >= LEAST_SAVED:
-            most = max(most, common)
-    return most
+        if known <= other.computed < common and common > most:
+            most, maker = common, other
+    return None if maker is None else Coming(most, maker)

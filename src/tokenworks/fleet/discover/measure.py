@@ -48,9 +48,9 @@ def measure_limits(
     make a round slower."""
     size = buffer_size(cache_bytes, memory_bytes)
     buffer = np.ones(size, np.int8)  # written, so that every page is memory of its own
-    one = _read_rate([buffer], seconds * 0.35, timer)
+    one = size / min(read_times([buffer], seconds * 0.35, timer))
     parts = np.array_split(buffer, threads)
-    all_threads = _read_rate(parts, seconds * 0.35, timer) if threads > 1 else one
+    all_threads = size / min(read_times(parts, seconds * 0.35, timer)) if threads > 1 else one
     return Limits(
         read_one_thread=one,
         read_all_threads=max(one, all_threads),
@@ -70,9 +70,10 @@ def buffer_size(cache_bytes: int, memory_bytes: int | None) -> int:
     return wanted
 
 
-def _read_rate(parts: Sequence[NDArray[np.int8]], seconds: float, timer: Timer) -> float:
-    """Bytes a second of the best round, in which each thread reads its part once."""
-    total = sum(part.nbytes for part in parts)
+def read_times(
+    parts: Sequence[NDArray[np.int8]], seconds: float, timer: Timer = time.perf_counter
+) -> list[float]:
+    """Seconds that rounds take in which a thread for each part reads it once, for so long."""
     start, end = threading.Barrier(len(parts)), threading.Barrier(len(parts))
     rounds: list[float] = []
     deadline = timer() + seconds
@@ -96,7 +97,7 @@ def _read_rate(parts: Sequence[NDArray[np.int8]], seconds: float, timer: Timer) 
     read(parts[0], True)
     for thread in others:
         thread.join()
-    return total / min(rounds)
+    return rounds
 
 
 def _product_rate(seconds: float, timer: Timer) -> float:
