@@ -153,6 +153,18 @@ def test_cancelling_the_last_request_reports_an_idle_engine() -> None:
     assert engine.step() is None
 
 
+def test_steps_say_how_often_a_request_gave_way() -> None:
+    engine = small_engine(pages=5)
+    for name, first in (("a", 1), ("b", 40)):
+        engine.submit(request(name, list(range(first, first + 30)), max_tokens=20))
+    said = []
+    while step := engine.step():
+        said.append(step.preempted)
+
+    assert said[0] == 0
+    assert said[-1] >= 1
+
+
 def test_a_request_id_in_use_is_refused() -> None:
     engine = make_engine()
     engine.submit(request("a", [1]))

@@ -107,6 +107,7 @@ class EngineBackend:
                 "waiting": load.waiting,
                 "pages_used": load.pages_used,
                 "pages_total": ready.pages_total,
+                "preemptions": load.preempted,
                 "guessed_tokens": load.guessed,
                 "guessed_tokens_right": load.guessed_right,
                 "worker_pid": supervisor.process.pid if supervisor.process else 0,

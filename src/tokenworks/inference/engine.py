@@ -174,6 +174,7 @@ class Engine:
             pages_used=load.pages_used,
             guessed=self._guessing.guessed,
             guessed_right=self._guessing.right,
+            preempted=self._batcher.preemptions,
         )
 
     def save_one(self) -> bool:

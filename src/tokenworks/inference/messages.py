@@ -138,7 +138,8 @@ class Step(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="step", tag_field="type"
 ):
     """The tokens and scores that one forward produced, and the engine's load after it. `guessed`:
-    tokens that were guessed and verified since the engine started, `guessed_right` of them right.
+    tokens that were guessed and verified since the engine started, `guessed_right` of them right;
+    `preempted`: how often since then a request gave way to another and waited again.
     """
 
     tokens: list[Token]
@@ -149,6 +150,7 @@ class Step(
     pages_used: int
     guessed: int = 0
     guessed_right: int = 0
+    preempted: int = 0
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused", tag_field="type"):

@@ -58,6 +58,7 @@ class Metrics:
                 ("waiting", "Requests that wait for a place"),
                 ("pages_used", "KV pages in use"),
                 ("pages_total", "KV pages there are"),
+                ("preemptions", "Requests that gave way to others since the engine started"),
                 ("guessed_tokens", "Tokens guessed and verified since the engine started"),
                 ("guessed_tokens_right", "Those of them that were right"),
             )

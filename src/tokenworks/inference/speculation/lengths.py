@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-_LEAST_GAIN = 1.02
+_LEAST_GAIN = 1.05
 """Drafts that promise less than this are left out: what a forward costs is known no better."""
 
 
