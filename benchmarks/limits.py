@@ -17,7 +17,6 @@ ROWS = (1, 2, 4, 8, 16, 64, 512)
 CONTEXT = 100
 """Tokens before the one whose step is timed, about."""
 
-
 SHORT, READ_S = 3, 0.15
 """Rounds in place of one, and for how long each reads: virtual machines change within seconds."""
 

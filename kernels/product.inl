@@ -35,9 +35,8 @@ TW_INLINE void add_group_to(Floats* total, const uint8_t* w, const Activations& 
     }
 }
 
-// From how many rows on weights are asked for in time, and how far before they are needed, in bytes. Reading ahead by itself
-// is enough where memory is all that takes time, and such requests then cost a little; beside arithmetic the processor comes
-// too late (docs/performance.md).
+// From how many rows on weights are asked for before they are needed, and how many bytes before. With fewer rows the processor
+// reads ahead far enough by itself and asking costs a little; beside more arithmetic it comes too late (docs/performance.md).
 constexpr int kRowsToPrefetch = 3;
 constexpr size_t kPrefetchBytes = 3072;
 
