@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tokenworks.inference.models.gguf_writer import Writable
 from tokenworks.inference.models.random_model import TINY_CONFIG, write_random_model
 from tokenworks.inference.text.tiny_vocabulary import tiny_vocabulary
+from tokenworks.inference.text.vocabulary import ANSWER_ENDS
 
 # CI judges a change by the same examples each time; people's own runs look for new ones.
 settings.register_profile("ci", derandomize=True)
@@ -19,8 +21,27 @@ if "CI" in os.environ:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama file of random weights: two layers, 1,024 tokens of context, a chat template."""
-    path = tmp_path_factory.mktemp("tiny") / "tiny.gguf"
+    return written(tmp_path_factory.mktemp("tiny") / "tiny.gguf", tiny_vocabulary())
+
+
+@pytest.fixture(scope="session")
+def endless_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without a token that ends an answer: what is sampled from it is never empty.
+
+    Of `tiny_model` one sampled answer in 70 is.
+    """
     vocabulary = tiny_vocabulary()
+    tokens = vocabulary["tokenizer.ggml.tokens"]
+    assert isinstance(tokens, list)
+    vocabulary["tokenizer.ggml.tokens"] = [
+        f"<|no end {index}|>" if token in ANSWER_ENDS else token
+        for index, token in enumerate(tokens)
+    ]
+    del vocabulary["tokenizer.ggml.eos_token_id"]
+    return written(tmp_path_factory.mktemp("endless") / "endless.gguf", vocabulary)
+
+
+def written(path: Path, vocabulary: dict[str, Writable]) -> Path:
     tokens = vocabulary["tokenizer.ggml.tokens"]
     assert isinstance(tokens, list)
     # An output of its own: with tied random weights a model repeats its last token for ever.

@@ -14,8 +14,8 @@ LONGEST_LINES = 60
 
 
 @pytest.fixture(scope="module")
-def factory(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_factory(tmp_path_factory.mktemp("home"), "--model", str(tiny_model)) as address:
+def factory(endless_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_factory(tmp_path_factory.mktemp("home"), "--model", str(endless_model)) as address:
         yield address
 
 

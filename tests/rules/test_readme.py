@@ -61,10 +61,10 @@ def run(language: str, text: str, home: Path, address: str = ADDRESS) -> str:
 
 
 @pytest.fixture(scope="module")
-def factory(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def factory(endless_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("home")
     named = home / f"{MODEL}.gguf"
-    named.symlink_to(tiny_model)
+    named.symlink_to(endless_model)
     with running_factory(home, "--model", str(named)) as address:
         yield address
 
