@@ -20,7 +20,8 @@ UP_FLAGS = $(call given,HOST,host) $(call given,PORT,port) $(call given,MODEL,mo
 	$(call given,WEIGHTS,weights) $(call given,KV_FORMAT,kv-format) $(call given,CONFIG,config) \
 	$(call given,API_KEY_FILE,api-key-file) $(call given,CONTEXT_LENGTH,context-length) \
 	$(call given,KV_MEMORY_MB,kv-memory-mb) $(call given,PREFIX_CACHE_DIR,prefix-cache-dir) \
-	$(call given,SPECULATION,speculation) $(call given,DRAFT_MODEL,draft-model) $(call given,STALL_MS,stall-ms)
+	$(call given,SPECULATION,speculation) $(call given,DRAFT_MODEL,draft-model) $(call given,STALL_MS,stall-ms) \
+	$(call given,POLICIES,policies)
 
 .PHONY: help up test check fix wheel bench peers soak system-deps clean
 

@@ -2,14 +2,18 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 
 import uvloop
 
+from tokenworks.accounts.books import Books
+from tokenworks.accounts.limits import Limits
 from tokenworks.gateway.backend import Backend
+from tokenworks.gateway.books import KeptBooks
 from tokenworks.gateway.gateway import Gateway
+from tokenworks.gateway.policies import PolicyFile
 from tokenworks.server.run import Stop, serve
 from tokenworks.server.settings import ServerSettings
 from tokenworks.telemetry.clock import MonotonicClock
@@ -29,19 +33,33 @@ class Serving:
 
 
 @contextmanager
-def serving(*backends: Backend, settings: ServerSettings | None = None) -> Iterator[Serving]:
+def serving(
+    *backends: Backend,
+    settings: ServerSettings | None = None,
+    policies: PolicyFile | None = None,
+    books: Books | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Serving]:
     """Serve the backends; at the end drain, stop, and raise whatever went wrong inside."""
     ready: Future[Serving] = Future()
     chosen = settings or ServerSettings(port=0, drain_seconds=0.0)
 
     async def main() -> None:
         stop, metrics, loop = Stop(), Metrics(), asyncio.get_running_loop()
-        gateway = Gateway(backends, metrics, MonotonicClock())
+        gateway = Gateway(
+            backends,
+            metrics,
+            MonotonicClock(),
+            policies=policies,
+            books=books and KeptBooks(books.keys, books.budgets, Limits(MonotonicClock())),
+            environment=environment,
+        )
         await serve(
             gateway,
             chosen,
             metrics,
             stop=stop,
+            books=books,
             on_ready=lambda url: ready.set_result(Serving(url, loop, stop)),
         )
 

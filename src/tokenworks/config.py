@@ -22,6 +22,7 @@ import msgspec
 from msgspec import NODEFAULT, inspect
 
 from tokenworks.errors import ConfigError
+from tokenworks.gateway.settings import GatewaySettings
 from tokenworks.inference.models.catalogue import DEFAULT_MODEL
 from tokenworks.inference.settings import EngineSettings
 from tokenworks.server.settings import ServerSettings
@@ -47,6 +48,7 @@ SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "": GeneralSettings,
     "server": ServerSettings,
     "engine": EngineSettings,
+    "gateway": GatewaySettings,
 }
 
 
@@ -86,6 +88,7 @@ class Config:
     draft_model: str
     server: ServerSettings
     engine: EngineSettings
+    gateway: GatewaySettings
     origins: Mapping[str, str]
 
 
@@ -121,6 +124,7 @@ def load(
         draft_model=general.draft_model,
         server=compose("server", ServerSettings, given),
         engine=compose("engine", EngineSettings, given),
+        gateway=compose("gateway", GatewaySettings, given),
         origins={key: item.origin for key, item in given.items()},
     )
 
@@ -132,6 +136,11 @@ def network_variables(environment: Mapping[str, str] | None = None) -> dict[str,
     proxies = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
     wanted = (*names, *proxies, *(name.lower() for name in proxies))
     return {name: environment[name] for name in wanted if environment.get(name)}
+
+
+def environment_variables() -> Mapping[str, str]:
+    """All of them, for what policies name: where the keys of backends are. Values are secrets."""
+    return os.environ
 
 
 def service_manager(environment: Mapping[str, str] | None = None) -> str:

@@ -22,7 +22,7 @@ ADDRESS = "http://127.0.0.1:8410"
 PROGRAM = ".venv/bin/tokenworks"
 MODEL = "smollm2-135m-instruct"
 CODE = re.compile(r"```sh\n(.*?)\n```|`([^`\n]+)`", re.DOTALL)
-COMMAND = re.compile(r"^(?:.*\|\s*|\S*/)?tokenworks ([^|#]+)", re.MULTILINE)
+COMMAND = re.compile(r"^(?:.*\|\s*|\S*/)?tokenworks ([^|#\n]+)", re.MULTILINE)
 
 
 def marked(needs_factory: bool) -> list[object]:

@@ -22,10 +22,12 @@ from tokenworks.server.settings import ServerSettings
 PROGRAM = """
 import sys
 from tokenworks.gateway.engine import EngineBackend
+from tokenworks.gateway.gateway import Gateway
 from tokenworks.gateway.scripted import ScriptedBackend
 from tokenworks.inference.settings import EngineSettings
 from tokenworks.server.run import run
 from tokenworks.server.settings import ServerSettings
+from tokenworks.telemetry.clock import MonotonicClock
 from tokenworks.telemetry.metrics import Metrics
 
 model, drain_seconds = sys.argv[1], float(sys.argv[2])
@@ -35,7 +37,8 @@ if model.isdecimal():
 else:
     settings = EngineSettings(model_path=model, model_id="tiny", executor="reference", threads=1)
     backend = EngineBackend(settings, metrics=metrics)
-run([backend], ServerSettings(port=0, drain_seconds=drain_seconds), metrics=metrics,
+run(Gateway([backend], metrics, MonotonicClock()),
+    ServerSettings(port=0, drain_seconds=drain_seconds), metrics,
     on_ready=lambda url: print(url, flush=True))
 """
 CHAT = {"model": "scripted", "stream": True, "messages": [{"role": "user", "content": "hi"}]}

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from tokenworks import __version__
+from tokenworks.cli.accounts import bill, budgets_app, keys_app
 from tokenworks.cli.options import (
     ConfigFile,
     DraftModel,
@@ -33,6 +34,9 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="List, fetch, look into and remove models.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
+app.add_typer(keys_app, name="keys")
+app.add_typer(budgets_app, name="budgets")
+app.command()(bill)
 
 _show_tracebacks = False
 
@@ -93,6 +97,9 @@ def up(
     prefix_cache_dir: Annotated[
         str | None, typer.Option(help="Folder that keeps computed beginnings over restarts.")
     ] = None,
+    policies: Annotated[
+        str | None, typer.Option(help="File of backends and policies [default: none].")
+    ] = None,
     config: ConfigFile = None,
 ) -> None:
     """Start the factory here, fetching the model first if it is not there. Ctrl-C ends it."""
@@ -115,6 +122,7 @@ def up(
         "engine.kv_memory_mb": kv_memory_mb,
         "engine.stall_ms": stall_ms,
         "engine.prefix_cache_dir": prefix_cache_dir,
+        "gateway.policies": policies,
     }
     run(load(flags, config_file=config), debug=_show_tracebacks)
 

@@ -8,33 +8,73 @@ from pathlib import Path
 
 import msgspec
 
+from tokenworks.accounts.limits import Limits
+from tokenworks.cli.books import opened
 from tokenworks.cli.console import aside, data
 from tokenworks.cli.memory import check_memory, need_of, statement_of
 from tokenworks.cli.models import ensure
 from tokenworks.cli.plan import rounding_for
-from tokenworks.config import Config, service_manager
+from tokenworks.config import Config, environment_variables, service_manager
 from tokenworks.errors import ConfigError
 from tokenworks.fleet.discover.memory import read_memory
 from tokenworks.fleet.service_manager import READY, notify
+from tokenworks.gateway.books import KeptBooks
 from tokenworks.gateway.engine import EngineBackend
+from tokenworks.gateway.gateway import Gateway
+from tokenworks.gateway.policies import PolicyFile
 from tokenworks.inference.models.model import load_model
 from tokenworks.inference.settings import NO_DRAFT, DraftFile
 from tokenworks.inference.text.open import open_codec
 from tokenworks.server.run import run as serve
 from tokenworks.server.settings import ServerSettings, read_api_key
 from tokenworks.telemetry import log
+from tokenworks.telemetry.clock import MonotonicClock
 from tokenworks.telemetry.metrics import Metrics
+
+NO_MODEL = "none"
+"""What `--model` says where only backends elsewhere answer."""
 
 
 def run(config: Config, *, debug: bool) -> None:
     """Serve until Ctrl-C. Raises TokenworksError if something keeps it from starting."""
     log.set_up("debug" if debug else "info")
     read_api_key(config.server)  # said before a long download, not after it
+    policies = PolicyFile(Path(config.gateway.policies) if config.gateway.policies else None)
+    metrics = Metrics()
+    backends = [] if config.model == NO_MODEL else [_engine(config, metrics)]
+    served = [model for one in backends for model in one.models]
+    served += [model for one in policies.current.backends for model in one.models]
+    if not served:
+        raise ConfigError(
+            "There is nothing to serve: no model, and no backend in the policies",
+            hint="leave --model out, or name backends: --policies FILE",
+        )
+
+    def ready(url: str) -> None:
+        data.print(welcome(url, served[0], config.server))
+        sys.stdout.flush()
+        notify(service_manager(), READY)
+
+    with opened(config) as books:
+        clock = MonotonicClock()
+        gateway = Gateway(
+            backends,
+            metrics,
+            clock,
+            policies=policies,
+            books=KeptBooks(books.keys, books.budgets, Limits(clock)),
+            environment=environment_variables(),
+        )
+        serve(gateway, config.server, metrics, books=books, on_ready=ready)
+    aside.print("stopped", style="dim")
+
+
+def _engine(config: Config, metrics: Metrics) -> EngineBackend:
+    """This machine's own engine, not started yet."""
     model, path = ensure(config, config.model)
     check_model(path)
     draft = draft_for(config, path)
     check_memory(config, need_of(config, path, draft), read_memory())
-    metrics = Metrics()
     # Chosen once, here: an engine that is started again goes on with the very same weights.
     rounding = rounding_for(config, path)
     engine = msgspec.structs.replace(
@@ -43,15 +83,7 @@ def run(config: Config, *, debug: bool) -> None:
     need = need_of(config, path, draft)
     aside.print(f"memory: {statement_of(need, read_memory())}", style="dim")
     aside.print(f"loading {model}", style="dim")
-    backend = EngineBackend(engine, metrics=metrics)
-
-    def ready(url: str) -> None:
-        data.print(welcome(url, model, config.server))
-        sys.stdout.flush()
-        notify(service_manager(), READY)
-
-    serve([backend], config.server, metrics=metrics, on_ready=ready)
-    aside.print("stopped", style="dim")
+    return EngineBackend(engine, metrics=metrics)
 
 
 def welcome(url: str, model: str, settings: ServerSettings) -> str:

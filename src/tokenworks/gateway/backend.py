@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+Tier = Literal["device", "edge", "site", "cloud"]
+"""Where a backend stands: on this machine, near it, on the owner's premises, or anywhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,13 +34,18 @@ class Completion:
     variables for the chat template. `priority`, from -10 to 10, orders requests; `deadline_s` is
     how many seconds the first text may take.
 
+    A message is one of OpenAI's chat API: `content` is text, or parts for a backend that takes
+    images; it may call tools or answer a call. `further` are parameters of that API which only some
+    backends know (`tools`, `response_format` ...), passed on as they are.
+    `begun` is the beginning of the answer, which another backend wrote: only the rest is wanted.
+
     Computed work is shared with requests of the same `tenant` only, but for the first
     `public_prefix` messages, characters of the prompt, or tokens where it is given in tokens.
     """
 
     request_id: str
     model: str
-    messages: list[dict[str, str]] | None = None
+    messages: list[dict[str, Any]] | None = None
     prompt: str | list[int] | None = None
     max_tokens: int | None = None
     temperature: float = 1.0
@@ -58,17 +65,35 @@ class Completion:
     priority: int = 0
     deadline_s: float | None = None
     template_options: Mapping[str, object] = field(default_factory=dict)
+    further: Mapping[str, object] = field(default_factory=dict)
+    begun: str = ""
     tenant: str = ""
     public_prefix: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of one request: its prompt once, all of its answers together."""
+    """Tokens of one request: its prompt once, all of its answers together.
+
+    `cached_tokens` of the prompt were not computed again, `reasoning_tokens` of the answer are not
+    shown.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallPiece:
+    """A piece of tool call number `index` of an answer: the first has `id` and `name`, each adds
+    to `arguments`, which are JSON when joined."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,15 +102,19 @@ class Chunk:
 
     The last chunk of each answer, and only it, has `finish_reason`; the last of all has `usage`.
     `tokens` is how many generated tokens this piece accounts for (several while characters or stop
-    strings were incomplete; none for an echo of the prompt).
+    strings were incomplete; none for an echo of the prompt). `reasoning` is text that goes before
+    the answer, where a backend shows any. `restarted`: what came before this chunk does not count.
     """
 
     text: str
     index: int = 0
     tokens: int = 0
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallPiece, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+    restarted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +135,11 @@ class Backend(Protocol):
 
     @property
     def models(self) -> tuple[str, ...]: ...
+
+    @property
+    def abilities(self) -> frozenset[str]:
+        """What it can beside plain text: see `gateway.needs`."""
+        ...
 
     async def start(self) -> None: ...
 

@@ -61,6 +61,7 @@ class EngineBackend:
         backoff: Backoff | None = None,
     ) -> None:
         self.models = (settings.model_id,)
+        self.abilities = frozenset({"extended"})
         self._settings = settings
         self._clock = clock or MonotonicClock()
         self._supervisor = Supervisor(
@@ -160,7 +161,7 @@ class EngineBackend:
     async def _tokens(self, codec: TextCodec, request: Completion) -> list[int]:
         """The prompt's tokens. Raises RequestError for what the model cannot take."""
         if isinstance(request.prompt, list):
-            return checked(request.prompt, codec)
+            return checked(request.prompt, codec) + codec.continuation(request.begun)
         if _length(request) <= LONG_TEXT:
             return _tokenise(codec, request)
         loop = asyncio.get_running_loop()
@@ -216,18 +217,21 @@ class _Losses:
 def _length(request: Completion) -> int:
     if isinstance(request.prompt, str):
         return len(request.prompt)
-    return sum(len(message["content"]) + MESSAGE_TEXT for message in request.messages or ())
+    texts = [message["content"] or "" for message in request.messages or ()]
+    return sum(map(len, texts)) + MESSAGE_TEXT * len(texts) + len(request.begun)
 
 
 def _public_part(request: Completion) -> Completion:
     if request.messages is not None:
-        return replace(request, messages=request.messages[: request.public_prefix])
+        messages = request.messages[: request.public_prefix]
+        return replace(request, messages=messages, begun="")
     assert request.prompt is not None
-    return replace(request, prompt=request.prompt[: request.public_prefix])
+    return replace(request, prompt=request.prompt[: request.public_prefix], begun="")
 
 
 def _tokenise(codec: TextCodec, request: Completion) -> list[int]:
+    begun = codec.continuation(request.begun)
     if request.messages is not None:
-        return codec.chat(request.messages, request.template_options)
+        return codec.chat(request.messages, request.template_options) + begun
     assert isinstance(request.prompt, str)
-    return checked(codec.prompt(request.prompt), codec)
+    return checked(codec.prompt(request.prompt) + begun, codec)

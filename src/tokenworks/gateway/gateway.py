@@ -1,36 +1,68 @@
-"""One door to every backend: route, stream, measure, and drain at the end."""
+"""One door to every backend: admit, route, stream, settle; and drain at the end."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
-from difflib import get_close_matches
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
+from functools import partial
 
-from tokenworks.errors import EngineError, ModelNotFound
+from tokenworks.accounts.keys import Key
+from tokenworks.errors import AccessError, ConfigError, EngineError, RequestError
+from tokenworks.gateway.account import Account
 from tokenworks.gateway.backend import Backend, BackendStatus, Chunk, Completion
+from tokenworks.gateway.backends import Backends
+from tokenworks.gateway.books import Books, NoBooks
+from tokenworks.gateway.failover import answer
+from tokenworks.gateway.hedging import hedged
+from tokenworks.gateway.labelling import Labeller
+from tokenworks.gateway.labels import LABELS, Label
+from tokenworks.gateway.planning import Plan, Planner
+from tokenworks.gateway.policies import PolicyFile
+from tokenworks.gateway.recent import Recent
 from tokenworks.telemetry.clock import Clock
 from tokenworks.telemetry.metrics import Metrics, ModelMetrics
 
+logger = logging.getLogger(__name__)
+
+POLICIES_SECONDS = 1.0
+"""How soon a changed file of policies is noticed."""
+
+ANYONE = Key(id="", tenant="", priority_max=10)
+"""Who asks without a key where none is needed."""
+
 
 class Gateway:
-    """Owns the backends. Ids compare case-insensitively; the first backend that has one wins."""
+    """Owns the backends: those given, which are this machine's own, and those of the policies."""
 
-    def __init__(self, backends: Sequence[Backend], metrics: Metrics, clock: Clock) -> None:
-        self._backends = tuple(backends)
-        self._by_model: dict[str, tuple[str, Backend]] = {}
-        for backend in self._backends:
-            for model in backend.models:
-                self._by_model.setdefault(model.casefold(), (model, backend))
-        self._metrics = metrics
-        self._per_model = {name: metrics.for_model(name) for name, _ in self._by_model.values()}
-        self._clock = clock
+    def __init__(
+        self,
+        backends: Sequence[Backend],
+        metrics: Metrics,
+        clock: Clock,
+        *,
+        policies: PolicyFile | None = None,
+        books: Books | None = None,
+        environment: Mapping[str, str] | None = None,
+        unix_time: Callable[[], float] = time.time,
+    ) -> None:
+        self.policies = policies or PolicyFile(None)
+        self.recent = Recent()
+        self.backends = Backends(backends, environment or {}, clock)
+        self._books = books or NoBooks()
+        self._metrics, self._clock, self._unix_time = metrics, clock, unix_time
+        self._planner = Planner(lambda: self.backends.all, Labeller(), unix_time)
+        self._series: dict[str, ModelMetrics] = {}
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
+        self._watcher: asyncio.Task[None] | None = None
 
     @property
     def models(self) -> tuple[str, ...]:
-        return tuple(name for name, _ in self._by_model.values())
+        return self.backends.models
 
     @property
     def running(self) -> int:
@@ -42,16 +74,37 @@ class Gateway:
         return self._draining
 
     def statuses(self) -> dict[str, BackendStatus]:
-        """What each model's backend says of itself."""
-        return {name: backend.status() for name, backend in self._by_model.values()}
+        """What each model's first backend says of itself."""
+        return self.backends.statuses()
 
     def resolve(self, model: str) -> str:
         """The served id that `model` means. Raises ModelNotFound naming what is served."""
-        return self._find(model)[0]
+        return self.backends.resolve(model)
 
     async def start(self) -> None:
-        """Return once every backend answers. Raises EngineError if one cannot."""
-        await asyncio.gather(*(backend.start() for backend in self._backends))
+        """Return once every backend of our own answers.
+
+        Raises EngineError if one cannot, ConfigError for a backend of the policies that cannot be.
+        """
+        await self.backends.use(self.policies.current.backends)
+        await self.backends.start()
+        self._watcher = asyncio.create_task(self._watch(), name="policies")
+
+    async def reload(self) -> bool:
+        """Read the policies again if their file has changed; whether others hold now.
+
+        Raises ConfigError for what is wrong with them: those that held then still do.
+        """
+        before = self.policies.current
+        if not self.policies.reload():
+            return False
+        try:
+            await self.backends.use(self.policies.current.backends)
+        except ConfigError as error:
+            self.policies.back_to(before, error.message)
+            raise
+        logger.info("other policies hold now")
+        return True
 
     async def drain(self, timeout_s: float) -> bool:
         """Refuse new requests and wait for those that run. False if some still do at the end."""
@@ -64,70 +117,115 @@ class Gateway:
         return True
 
     async def close(self) -> None:
-        """Stop every backend; streams that still run end with EngineError."""
+        """Stop every backend; streams that still run end with EngineError or BackendLost."""
         self._draining = True
-        await asyncio.gather(*(backend.close() for backend in self._backends))
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.wait({self._watcher})
+        await self.backends.close()
 
-    async def stream(self, request: Completion) -> AsyncGenerator[Chunk, None]:
-        """Answer. Raises ModelNotFound, RequestError or EngineError, usually before any chunk."""
-        name, backend = self._find(request.model)
+    def admit(
+        self, request: Completion, key: Key = ANYONE, given: Sequence[Label] = ()
+    ) -> "Admitted":
+        """Decide who answers. `given` are labels that the data has, beside the key's own.
+
+        Raises what `Planner.plan` raises, ModelNotFound and AccessError.
+        """
         if self._draining:
             raise EngineError("This server is shutting down", hint="try again in a moment")
-        meter = _Meter(self._per_model[name], self._clock)
-        self._enter()
-        try:
-            async with aclosing(backend.stream(request)) as chunks:
-                async for chunk in chunks:
-                    meter.chunk(chunk)
-                    yield chunk
-        finally:
-            meter.end()
-            self._leave()
+        model = self.resolve(request.model)
+        _check_key(key, model, request)
+        labels = [*given, *([LABELS[key.label]] if key.label else [])]
+        plan = self._planner.plan(replace(request, model=model), labels, self.policies.current)
+        series = self._series.get(model)
+        if series is None:
+            series = self._series[model] = self._metrics.for_model(model)
+        account = Account(self._books, key, plan, self.recent, series, self._clock, self._unix_time)
+        return Admitted(self, plan, account)
 
-    def _find(self, model: str) -> tuple[str, Backend]:
-        found = self._by_model.get(model.casefold())
-        if found is None:
-            model = model[:200]  # what is unknown can have any length
-            near = get_close_matches(model.casefold(), self._by_model, n=1)
-            guess = f"did you mean {self._by_model[near[0]][0]!r}? " if near else ""
-            served = ", ".join(repr(name) for name in self.models)
-            raise ModelNotFound(
-                f"The model {model!r} is not served here", hint=f"{guess}served: {served}"
-            )
-        return found
+    async def stream(
+        self, request: Completion, key: Key = ANYONE, given: Sequence[Label] = ()
+    ) -> AsyncGenerator[Chunk, None]:
+        """Admit and answer. Raises as `admit` and `Admitted.stream` do."""
+        async with aclosing(self.admit(request, key, given).stream()) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
-    def _enter(self) -> None:
+    @contextmanager
+    def running_one(self) -> Iterator[None]:
+        """Count a request while it runs, so that draining waits for it."""
         self._running += 1
         self._idle.clear()
+        try:
+            yield
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
 
-    def _leave(self) -> None:
-        self._running -= 1
-        if not self._running:
-            self._idle.set()
+    async def _watch(self) -> None:
+        """Read the policies again when their file changes, until the gateway closes."""
+        while True:
+            await asyncio.sleep(POLICIES_SECONDS)
+            try:
+                await self.reload()
+            except ConfigError as error:
+                logger.error("%s; the policies that held before still do", error.message)
 
 
-class _Meter:
-    """Times the pieces of each answer and counts all tokens, also when they end early."""
+class Admitted:
+    """A request that may be answered. `label` is that of its data, and so of its answer."""
 
-    def __init__(self, series: ModelMetrics, clock: Clock) -> None:
-        self._series = series
-        self._now = clock.now
-        self._begun = clock.now()
-        self._before: dict[int, float] = {}  # an answer's index → when its last piece came
-        self._tokens = 0
+    def __init__(self, gateway: Gateway, plan: Plan, account: Account) -> None:
+        self._gateway, self._plan, self._account = gateway, plan, account
 
-    def chunk(self, chunk: Chunk) -> None:
-        after = self._now()
-        before = self._before.get(chunk.index)
-        if before is None:
-            self._series.first_token(after - self._begun)
-        else:
-            self._series.next_token(after - before)
-        self._before[chunk.index] = after
-        self._tokens += chunk.tokens
-        if chunk.usage is not None:
-            self._series.prompt_tokens(chunk.usage.prompt_tokens)
-            self._series.cached_tokens(chunk.usage.cached_tokens)
+    @property
+    def label(self) -> Label:
+        return self._plan.labelled.label
 
-    def end(self) -> None:
-        self._series.completion_tokens(self._tokens)
+    async def stream(self) -> AsyncGenerator[Chunk, None]:
+        """The answer; its last piece leaves once the books know of it. To be called once.
+
+        Raises RateError and BudgetError before any chunk, and what backends raise.
+        """
+        account = self._account
+        with self._gateway.running_one():
+            await account.open()
+            try:
+                async with aclosing(self._chunks()) as chunks:
+                    async for chunk in chunks:
+                        account.saw(chunk)
+                        if chunk.usage is not None:
+                            await account.close("answered")
+                        yield chunk
+                await account.close("answered")
+            except (GeneratorExit, asyncio.CancelledError):
+                await account.close("cancelled")
+                raise
+            except Exception as error:
+                await account.close("failed", error)
+                raise
+
+    def _chunks(self) -> AsyncGenerator[Chunk, None]:
+        plan, account = self._plan, self._account
+        attempts = tuple(
+            replace(one, before_more=partial(account.extend, one.name, most))
+            for one, most in zip(plan.attempts, plan.each, strict=True)
+        )
+        if plan.hedge_after_s and len(attempts) > 1:
+            both = hedged(attempts[0], attempts[1], plan.hedge_after_s, account.outcome)
+            attempts = (both, *attempts[2:])
+        chunks = answer(attempts, account.outcome, when_broken=plan.when_broken)
+        return plan.restored(chunks)
+
+
+def _check_key(key: Key, model: str, request: Completion) -> None:
+    """Raises AccessError for a model, RequestError for a priority that is not for this key."""
+    key.require("infer")
+    if not key.may_use(model):
+        raise AccessError(f"The key {key.id} may not use the model {model!r}")
+    if request.priority > key.priority_max:
+        raise RequestError(
+            f"priority is {request.priority}; with this key it may be {key.priority_max} at most",
+            param="priority",
+        )

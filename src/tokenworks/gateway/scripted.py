@@ -14,26 +14,30 @@ from tokenworks.gateway.backend import (
 
 
 class ScriptedBackend:
-    """Every piece of the script is one token of each answer. Sampling, stop strings and echo are
-    not honoured.
+    """Every piece of the script is one token of each answer; a chunk among them goes out as it is.
+    Sampling, stop strings and echo are not honoured.
 
     `fault` is raised before piece number `fault_at`. The counters say what really happened.
     """
 
     def __init__(
         self,
-        script: Sequence[str] = ("Hello", ", ", "world", "!"),
+        script: Sequence[str | Chunk] = ("Hello", ", ", "world", "!"),
         *,
         model: str = "scripted",
         delay_s: float = 0.0,
         fault: Exception | None = None,
         fault_at: int = 0,
+        abilities: Sequence[str] = (),
+        reason: FinishReason = "stop",
     ) -> None:
         self.models = (model,)
+        self.abilities = frozenset({"extended", *abilities})
         self.requests: list[Completion] = []
         self.faults_fired = self.completed = self.closed_early = 0
         self._script, self._delay_s = tuple(script), delay_s
         self._fault, self._fault_at = fault, fault_at
+        self._reason = reason
         self._status = BackendStatus(state="ready")
 
     async def start(self) -> None:
@@ -55,6 +59,9 @@ class ScriptedBackend:
                 if self._fault is not None and index == self._fault_at:
                     self.faults_fired += 1
                     raise self._fault
+                if isinstance(piece, Chunk):
+                    yield piece
+                    continue
                 logprobs = _logprobs(piece, request.logprobs)
                 for choice in range(request.n):
                     yield Chunk(text=piece, index=choice, tokens=1, logprobs=logprobs)
@@ -63,7 +70,7 @@ class ScriptedBackend:
             self.closed_early += 1
             raise
         cut = len(pieces) < len(self._script)
-        reason: FinishReason = "length" if cut else "stop"
+        reason: FinishReason = "length" if cut else self._reason
         for choice in range(request.n - 1):
             yield Chunk(text="", index=choice, finish_reason=reason)
         usage = Usage(prompt_tokens=1, completion_tokens=len(pieces) * request.n)

@@ -8,12 +8,12 @@ from msgspec import json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tokenworks.gateway.backend import Chunk, TokenLogprob
-from tokenworks.server.answer import collect, usage_json
+from tokenworks.gateway.backend import Chunk, TokenLogprob, ToolCallPiece
+from tokenworks.server.answer import Answer, collect, usage_json
 from tokenworks.server.body import read_object
 from tokenworks.server.context import Context, completion_of, json_response, request_id_of
 from tokenworks.server.parameters import ChatParameters, read_parameters
-from tokenworks.server.stream import EventStream, unless_client_leaves
+from tokenworks.server.stream import EventStream, OpenAIShape, unless_client_leaves
 
 
 def chat_router(context: Context) -> APIRouter:
@@ -28,12 +28,13 @@ def chat_router(context: Context) -> APIRouter:
             request,
             parameters,
             model=model,
-            messages=_messages(parameters),
+            messages=[message.plain() for message in parameters.messages],
             max_tokens=parameters.max_completion_tokens or parameters.max_tokens,
             logprobs=(parameters.top_logprobs or 0) if parameters.logprobs else None,
             template_options=parameters.chat_template_kwargs,
+            further=parameters.further,
         )
-        chunks = context.gateway.stream(completion)
+        chunks = context.admit(request, completion).stream()
         head = {
             "id": f"chatcmpl-{request_id_of(request)}",
             "object": "chat.completion.chunk" if parameters.stream else "chat.completion",
@@ -46,7 +47,7 @@ def chat_router(context: Context) -> APIRouter:
         choices = [
             {
                 "index": index,
-                "message": {"role": "assistant", "content": answer.text, "refusal": None},
+                "message": _message_json(answer),
                 "logprobs": _logprobs_json(answer.logprobs) if parameters.logprobs else None,
                 "finish_reason": answer.finish_reason,
             }
@@ -57,7 +58,7 @@ def chat_router(context: Context) -> APIRouter:
     return router
 
 
-class _ChatEvents:
+class _ChatEvents(OpenAIShape):
     """The parts of an event that never change are bytes already when the first token comes."""
 
     def __init__(self, head: Mapping[str, object], include_usage: bool, n: int) -> None:
@@ -75,6 +76,8 @@ class _ChatEvents:
     def piece(self, chunk: Chunk) -> bytes:
         if chunk.logprobs:
             return self._with_logprobs(chunk) + self._end(chunk)
+        if chunk.tool_calls or chunk.reasoning or chunk.restarted:
+            return self._rare(chunk) + self._end(chunk)
         text = json.encode(chunk.text)
         event = self._before_text[chunk.index] + text + self._after_text if chunk.text else b""
         return event + self._end(chunk) if chunk.finish_reason else event
@@ -83,6 +86,17 @@ class _ChatEvents:
         logprobs = json.encode(_logprobs_json(chunk.logprobs))
         middle = b'},"logprobs":' + logprobs + b',"finish_reason":null}]'
         return self._before_text[chunk.index] + json.encode(chunk.text) + middle + self._tail
+
+    def _rare(self, chunk: Chunk) -> bytes:
+        delta: dict[str, object] = {"content": chunk.text} if chunk.text else {}
+        if chunk.reasoning:
+            delta["reasoning_content"] = chunk.reasoning
+        if chunk.tool_calls:
+            delta["tool_calls"] = [_piece_json(piece) for piece in chunk.tool_calls]
+        after = b',"logprobs":null,"finish_reason":null}]'
+        if chunk.restarted:
+            after += b',"tokenworks":{"restarted":true}'
+        return self._before_delta[chunk.index][:-1] + json.encode(delta) + after + self._tail
 
     def _end(self, chunk: Chunk) -> bytes:
         if chunk.finish_reason is None:
@@ -94,14 +108,29 @@ class _ChatEvents:
         return event
 
 
-def _messages(parameters: ChatParameters) -> list[dict[str, str]]:
-    return [
-        {
-            "role": "system" if message.role == "developer" else message.role,
-            "content": message.content,
-        }
-        for message in parameters.messages
-    ]
+def _message_json(answer: Answer) -> dict[str, object]:
+    message: dict[str, object] = {"role": "assistant", "content": answer.text, "refusal": None}
+    if answer.reasoning:
+        message["reasoning_content"] = "".join(answer.reasoning)
+    if answer.tool_calls:
+        message["content"] = answer.text or None
+        message["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": "".join(call.arguments)},
+            }
+            for _, call in sorted(answer.tool_calls.items())
+        ]
+    return message
+
+
+def _piece_json(piece: ToolCallPiece) -> dict[str, object]:
+    function = {"arguments": piece.arguments}
+    if not piece.name:
+        return {"index": piece.index, "function": function}
+    named = {"name": piece.name, **function}
+    return {"index": piece.index, "id": piece.id, "type": "function", "function": named}
 
 
 def _logprobs_json(logprobs: Sequence[TokenLogprob]) -> dict[str, object]:

@@ -14,7 +14,7 @@ from tokenworks.server.answer import collect, usage_json
 from tokenworks.server.body import read_object
 from tokenworks.server.context import Context, completion_of, json_response, request_id_of
 from tokenworks.server.parameters import CompletionParameters, read_parameters
-from tokenworks.server.stream import EventStream, unless_client_leaves
+from tokenworks.server.stream import EventStream, OpenAIShape, unless_client_leaves
 
 
 def completions_router(context: Context) -> APIRouter:
@@ -34,7 +34,7 @@ def completions_router(context: Context) -> APIRouter:
             logprobs=parameters.logprobs,
             echo=bool(parameters.echo),
         )
-        chunks = context.gateway.stream(completion)
+        chunks = context.admit(request, completion).stream()
         head = {
             "id": f"cmpl-{request_id_of(request)}",
             "object": "text_completion",
@@ -60,7 +60,7 @@ def completions_router(context: Context) -> APIRouter:
     return router
 
 
-class _TextEvents:
+class _TextEvents(OpenAIShape):
     """The parts of an event that never change are bytes already when the first token comes."""
 
     def __init__(self, head: Mapping[str, object], include_usage: bool, n: int) -> None:

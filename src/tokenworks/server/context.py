@@ -2,18 +2,24 @@
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tokenworks.accounts.keys import Key
 from tokenworks.gateway.backend import Completion
-from tokenworks.gateway.gateway import Gateway
+from tokenworks.gateway.gateway import Admitted, Gateway
+from tokenworks.gateway.labels import Label, label_of
+from tokenworks.server.kept import MemoryStore, ResponseStore
 from tokenworks.server.parameters import Parameters
 from tokenworks.server.settings import ServerSettings
 from tokenworks.telemetry.metrics import Metrics
+
+LABEL_HEADER = "x-tokenworks-label"
+"""How secret a request's data is: public, internal, private or secret. It only ever raises it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,12 +27,22 @@ class Context:
     gateway: Gateway
     settings: ServerSettings
     metrics: Metrics
+    responses: ResponseStore = field(default_factory=MemoryStore)
     unix_time: Callable[[], float] = time.time
     started: int = field(default_factory=lambda: int(time.time()))  # Unix seconds
 
     def now(self) -> int:
         """Unix seconds, as clients are told them."""
         return int(self.unix_time())
+
+    def admit(
+        self, request: Request, completion: Completion, given: Sequence[Label] = ()
+    ) -> Admitted:
+        """Decide who answers whoever sent this. `given` are labels that the data has beside the
+        one in the header. Raises RequestError for a label that is none."""
+        word = request.headers.get(LABEL_HEADER)
+        said = () if word is None else (label_of(word, param=LABEL_HEADER),)
+        return self.gateway.admit(completion, key_of(request), (*given, *said))
 
 
 def completion_of(
@@ -36,10 +52,11 @@ def completion_of(
     model: str,
     max_tokens: int | None,
     logprobs: int | None,
-    messages: list[dict[str, str]] | None = None,
+    messages: list[dict[str, Any]] | None = None,
     prompt: str | list[int] | None = None,
     echo: bool = False,
     template_options: Mapping[str, object] | None = None,
+    further: Mapping[str, object] | None = None,
 ) -> Completion:
     """The request as the gateway wants it: every default of the API filled in here.
 
@@ -69,21 +86,16 @@ def completion_of(
         priority=(given.service_tier or 0) if given.priority is None else given.priority,
         deadline_s=given.deadline_s,
         template_options=template_options or {},
-        tenant=tenant_of(request),
+        further=further or {},
+        tenant=key_of(request).tenant,
         public_prefix=given.public_prefix or 0,
     )
 
 
-def tenant_of(request: Request) -> str:
-    """A name for whoever sends this key, from which it cannot be told; empty without a key.
-
-    It is the same after a restart. Not for logs: it tells one caller's requests from another's.
-    """
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    key = key.strip()
-    if scheme.lower() != "bearer" or not key:
-        return ""
-    return blake2b(key.encode(), digest_size=12, person=b"tokenworks key").hexdigest()
+def key_of(request: Request) -> Key:
+    """What whoever sends this request may do."""
+    key: Key = request.scope["tokenworks.key"]
+    return key
 
 
 def request_id_of(request: Request) -> str:

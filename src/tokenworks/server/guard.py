@@ -4,19 +4,19 @@ A web page elsewhere must not drive the local engine, so Host and Origin are che
 request; a name that only resolves to this machine (DNS rebinding) is not enough to come in.
 """
 
-import hmac
 import ipaddress
 import logging
 import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha256
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tokenworks.server.callers import Callers
+from tokenworks.server.credentials import key_of
 from tokenworks.server.replies import Failure, failure_of, refuse
 from tokenworks.server.settings import ServerSettings, is_loopback
 from tokenworks.telemetry.log import request_id
@@ -44,27 +44,19 @@ class Rules:
     host: str
     allowed_hosts: frozenset[str]
     allowed_origins: frozenset[str]
-    key_digest: bytes | None
 
     @classmethod
-    def of(cls, settings: ServerSettings, api_key: str | None) -> "Rules":
+    def of(cls, settings: ServerSettings) -> "Rules":
         return cls(
             host=settings.host.strip("[]").lower(),
             allowed_hosts=frozenset(name.strip("[]").lower() for name in settings.allowed_hosts),
             allowed_origins=frozenset(origin.lower() for origin in settings.allowed_origins),
-            key_digest=sha256(api_key.encode()).digest() if api_key else None,
         )
 
     def check_source(self, headers: Headers) -> str | None:
         """Raise HttpRefusal, or return the origin elsewhere that may read the reply, if any."""
         host = self._check_host(headers.getlist("host"))
         return self._check_origin(headers.getlist("origin"), host)
-
-    def check_request(self, method: str, path: str, headers: Headers) -> None:
-        """Raise HttpRefusal without the key, if there is one, or for a body that is no JSON."""
-        self._check_key(path, headers.get("authorization", ""))
-        if method == "POST":
-            _check_content_type(headers)
 
     def _check_host(self, hosts: list[str]) -> str:
         if len(hosts) != 1:
@@ -99,27 +91,17 @@ class Rules:
             "Its owner can add that origin to the setting allowed_origins",
         )
 
-    def _check_key(self, path: str, authorization: str) -> None:
-        if self.key_digest is None or _OPEN_PATHS.fullmatch(path):
-            return
-        scheme, _, key = authorization.partition(" ")
-        given = sha256(key.strip().encode("utf-8", "surrogateescape")).digest()
-        # Digests have one length, so the comparison's time says nothing about the key.
-        if not hmac.compare_digest(given, self.key_digest) or scheme.lower() != "bearer":
-            raise refuse(
-                401,
-                "invalid_api_key",
-                "This server asks for its key: send the header 'Authorization: Bearer KEY'",
-                www_authenticate="Bearer",
-            )
-
 
 class Guard:
-    """ASGI middleware, outermost of ours: rules, request id, every error as a reply, counting."""
+    """ASGI middleware, outermost of ours: rules, caller, request id, every error as a reply.
 
-    def __init__(self, app: ASGIApp, *, rules: Rules, metrics: Metrics) -> None:
+    Puts the caller's key into the scope, for whatever path needs one.
+    """
+
+    def __init__(self, app: ASGIApp, *, rules: Rules, callers: Callers, metrics: Metrics) -> None:
         self._app = app
         self._rules = rules
+        self._callers = callers
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -151,7 +133,10 @@ class Guard:
             if origin and scope["method"] == "OPTIONS":
                 await Response(status_code=204, headers=_PREFLIGHT_HEADERS)(scope, receive, reply)
             else:
-                self._rules.check_request(scope["method"], scope["path"], headers)
+                if not _OPEN_PATHS.fullmatch(scope["path"]):
+                    scope["tokenworks.key"] = self._callers.identify(key_of(headers))
+                if scope["method"] == "POST":
+                    _check_content_type(headers)
                 await self._app(scope, receive, reply)
         except ClientGone:
             reply.status = reply.status or 499
@@ -162,7 +147,7 @@ class Guard:
                 logger.exception("%s %s failed", scope["method"], scope["path"])
             if reply.status:
                 raise  # too late for a reply: the connection ends
-            await failure_response(failure)(scope, receive, reply)
+            await failure_response(failure, scope["path"])(scope, receive, reply)
 
 
 class _Reply:
@@ -203,9 +188,10 @@ class _Reply:
             raise
 
 
-def failure_response(failure: Failure) -> Response:
+def failure_response(failure: Failure, path: str) -> Response:
+    """The reply, in the shape of the API that `path` belongs to."""
     return Response(
-        failure.body(), failure.status, headers=failure.headers, media_type="application/json"
+        failure.body(path), failure.status, headers=failure.headers, media_type="application/json"
     )
 
 

@@ -5,11 +5,13 @@ its name; one that is unknown is refused with the nearest known name.
 """
 
 from difflib import get_close_matches
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, NoReturn, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from tokenworks.errors import RequestError
+from tokenworks.server.conversation import Message
+from tokenworks.server.passed_on import PASSED_ON, asks_for_nothing, further_of
 
 MOST_STOPS = 16
 LONGEST_STOP = 256
@@ -34,15 +36,11 @@ _EMPTY: tuple[object, ...] = (None, [], {})
 
 UNSUPPORTED: dict[str, tuple[object, ...]] = {
     "best_of": (None, 1),
-    "tools": _EMPTY,
-    "tool_choice": (None, "none", "auto"),
     "functions": _EMPTY,
     "function_call": (None, "none", "auto"),
-    "response_format": (None, {"type": "text"}),
     "modalities": (None, ["text"]),
     "audio": _NOTHING,
     "web_search_options": _NOTHING,
-    "reasoning_effort": (None, "none"),
     "echo": (None, False),
     "suffix": (None, ""),
     "store": (None, False),
@@ -62,30 +60,6 @@ IGNORED = frozenset(
     }
 )
 """Parameters that cannot change an answer here."""
-
-_NEUTRAL_IN_MESSAGE: dict[str, tuple[object, ...]] = {
-    "refusal": _NOTHING,
-    "audio": _NOTHING,
-    "annotations": _EMPTY,
-    "function_call": _NOTHING,
-    "tool_calls": _EMPTY,
-    "reasoning_content": (None, ""),
-}
-
-
-def _text(content: object) -> object:
-    """Message content: text, or a list of text parts, which are joined by line ends."""
-    if not isinstance(content, list):
-        return content
-    texts = []
-    for index, part in enumerate(content):
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind != "text":
-            raise ValueError(f"part {index} is of type {kind!r}; only 'text' is supported")
-        if set(part) != {"type", "text"} or not isinstance(part["text"], str):
-            raise ValueError(f"part {index} must be exactly {{'type': 'text', 'text': '…'}}")
-        texts.append(part["text"])
-    return "\n".join(texts)
 
 
 def _stops(stop: object) -> object:
@@ -169,23 +143,6 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-class Message(_Strict):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(_text)]
-    name: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_neutral(cls, value: object) -> object:
-        if not isinstance(value, dict):
-            return value
-        return {
-            name: field
-            for name, field in value.items()
-            if not (name in _NEUTRAL_IN_MESSAGE and field in _NEUTRAL_IN_MESSAGE[name])
-        }
-
-
 class StreamOptions(_Strict):
     include_usage: bool = False
     include_obfuscation: bool = False
@@ -232,6 +189,7 @@ class ChatParameters(Parameters):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
     chat_template_kwargs: Annotated[Options, BeforeValidator(_template_options)] | None = None
+    further: Annotated[dict[str, Any], Field(exclude=True)] = {}  # what is passed on as it is
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -265,22 +223,28 @@ P = TypeVar("P", bound=Parameters)
 
 def read_parameters(kind: type[P], body: dict[str, object]) -> P:
     """Check a request's JSON object. Raises RequestError naming what to change."""
-    wanted = {}
+    wanted: dict[str, object] = {}
+    chat = issubclass(kind, ChatParameters)
     for name, value in body.items():
-        if name in kind.model_fields:
+        if name in kind.model_fields and name != "further":
             wanted[name] = value
         elif name in UNSUPPORTED:
-            _refuse_unless_neutral(name, value)
+            _refuse_unless_neutral(name, value, UNSUPPORTED[name])
+        elif name in PASSED_ON:
+            if not chat:
+                _refuse_unless_neutral(name, value, PASSED_ON[name])
         elif name not in IGNORED:
-            _refuse_unknown(name, kind)
+            refuse_unknown(name, {*kind.model_fields, *PASSED_ON, *UNSUPPORTED, *IGNORED})
+    if chat and (further := further_of(body)):
+        wanted["further"] = further
     try:
         return kind.model_validate(wanted)
     except ValidationError as error:
-        raise _explained(error) from None
+        raise explained(error) from None
 
 
-def _refuse_unless_neutral(name: str, value: object) -> None:
-    if any(type(value) is type(neutral) and value == neutral for neutral in UNSUPPORTED[name]):
+def _refuse_unless_neutral(name: str, value: object, neutral: tuple[object, ...]) -> None:
+    if asks_for_nothing(value, neutral):
         return
     raise RequestError(
         f"The parameter {name!r} is not supported with the value {_short(value)}",
@@ -289,9 +253,10 @@ def _refuse_unless_neutral(name: str, value: object) -> None:
     )
 
 
-def _refuse_unknown(name: str, kind: type[Parameters]) -> None:
+def refuse_unknown(name: str, known: set[str]) -> NoReturn:
+    """Raise RequestError for a parameter that is none, naming the nearest of those there are."""
     # Comparing takes time in proportion to the name, and a name can be as long as a body.
-    near = get_close_matches(name[:100], {*kind.model_fields, *UNSUPPORTED, *IGNORED}, n=1)
+    near = get_close_matches(name[:100], known, n=1)
     raise RequestError(
         f"Unknown parameter {_short(name)}",
         hint=f"did you mean {near[0]!r}?" if near else "leave it out",
@@ -299,7 +264,8 @@ def _refuse_unknown(name: str, kind: type[Parameters]) -> None:
     )
 
 
-def _explained(error: ValidationError) -> RequestError:
+def explained(error: ValidationError) -> RequestError:
+    """What is wrong with a request, of which pydantic says more than a person wants to read."""
     first = error.errors(include_url=False, include_context=False)[0]
     path = ""
     for step in first["loc"]:

@@ -1,4 +1,4 @@
-"""Turns what went wrong into a reply in OpenAI's shape: status, headers and `{"error": {…}}`."""
+"""Turns what went wrong into a reply: status, headers and a body in the shape of the API asked."""
 
 import math
 from dataclasses import dataclass, field
@@ -6,14 +6,35 @@ from dataclasses import dataclass, field
 import msgspec
 
 from tokenworks.errors import (
+    AccessError,
+    BackendError,
+    BudgetError,
+    ConfigError,
     ContextLengthError,
     DeadlineError,
     EngineError,
+    LabelError,
     ModelNotFound,
     QueueFullError,
+    RateError,
     RequestError,
     TokenworksError,
+    UnknownCaller,
 )
+
+ANTHROPIC_PATH = "/v1/messages"
+
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +48,10 @@ class Failure:
     code: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
 
-    def body(self) -> bytes:
+    def body(self, path: str = "") -> bytes:
+        """JSON, in Anthropic's shape for a path of that API, else in OpenAI's."""
+        if path.startswith(ANTHROPIC_PATH):
+            return msgspec.json.encode(self.as_anthropic())
         return msgspec.json.encode(
             {
                 "error": {
@@ -38,6 +62,10 @@ class Failure:
                 }
             }
         )
+
+    def as_anthropic(self) -> dict[str, object]:
+        kind = _ANTHROPIC_TYPES.get(self.status, "api_error")
+        return {"type": "error", "error": {"type": kind, "message": self.message}}
 
 
 class HttpRefusal(Exception):  # noqa: N818  (reads as the fact it states)
@@ -54,6 +82,34 @@ def refuse(status: int, code: str, message: str, **headers: str) -> HttpRefusal:
     return HttpRefusal(Failure(status=status, code=code, message=message, headers=named))
 
 
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    status: int
+    type: str
+    code: str
+    retry_after_s: float | None = None  # where the error itself does not say
+
+
+# An error has the shape of the first of its kinds here: the narrower ones stand before the wider.
+_SHAPES: dict[type[TokenworksError], _Shape] = {
+    QueueFullError: _Shape(429, "rate_limit_error", "queue_full"),
+    RateError: _Shape(429, "rate_limit_error", "rate_limited"),
+    BudgetError: _Shape(429, "insufficient_quota", "insufficient_quota"),
+    DeadlineError: _Shape(503, "server_error", "deadline_exceeded"),
+    LabelError: _Shape(403, "permission_error", "label_not_allowed"),
+    ContextLengthError: _Shape(400, "invalid_request_error", "context_length_exceeded"),
+    RequestError: _Shape(400, "invalid_request_error", "invalid_value"),
+    UnknownCaller: _Shape(401, "invalid_request_error", "invalid_api_key"),
+    AccessError: _Shape(403, "permission_error", "not_allowed"),
+    ModelNotFound: _Shape(404, "invalid_request_error", "model_not_found"),
+    BackendError: _Shape(503, "server_error", "backend_unavailable", 2.0),
+    ConfigError: _Shape(400, "invalid_request_error", "invalid_setting"),
+    EngineError: _Shape(503, "server_error", "engine_unavailable", 2.0),
+}
+_FOR_GOOD = _Shape(502, "server_error", "backend_failed")
+_OTHER = _Shape(500, "server_error", "server_error")
+
+
 def failure_of(error: Exception) -> Failure:
     """What the caller is told. An error that is not ours tells nothing of our insides."""
     if isinstance(error, HttpRefusal):
@@ -65,46 +121,32 @@ def failure_of(error: Exception) -> Failure:
             type="server_error",
             code="internal_error",
         )
-    message = f"{error.message}. {_sentence(error.hint)}" if error.hint else error.message
-    match error:
-        case QueueFullError():
-            return Failure(
-                status=429,
-                message=message,
-                type="rate_limit_error",
-                code="queue_full",
-                headers=_retry_after(error.retry_after_s),
-            )
-        case DeadlineError():
-            return Failure(
-                status=503,
-                message=message,
-                type="server_error",
-                param=error.param,
-                code="deadline_exceeded",
-                headers=_retry_after(error.retry_after_s),
-            )
-        case ContextLengthError():
-            return Failure(
-                status=400, message=message, param=error.param, code="context_length_exceeded"
-            )
-        case RequestError():
-            return Failure(status=400, message=message, param=error.param, code="invalid_value")
-        case ModelNotFound():
-            return Failure(status=404, message=message, param="model", code="model_not_found")
-        case EngineError():
-            return Failure(
-                status=503,
-                message=message,
-                type="server_error",
-                code="engine_unavailable",
-                headers={"retry-after": "2"},
-            )
-    return Failure(status=500, message=message, type="server_error", code="server_error")
+    shape = next((shape for kind, shape in _SHAPES.items() if isinstance(error, kind)), _OTHER)
+    if isinstance(error, BackendError) and not error.retryable:
+        shape = _FOR_GOOD
+    param = "model" if isinstance(error, ModelNotFound) else getattr(error, "param", None)
+    return Failure(
+        status=shape.status,
+        message=f"{error.message}. {_sentence(error.hint)}" if error.hint else error.message,
+        type=shape.type,
+        param=param,
+        code=shape.code,
+        headers=_headers_of(error, shape),
+    )
 
 
-def _retry_after(seconds: float) -> dict[str, str]:
-    return {"retry-after": str(max(1, math.ceil(seconds)))}
+def _headers_of(error: TokenworksError, shape: _Shape) -> dict[str, str]:
+    if shape.status == 401:
+        return {"www-authenticate": "Bearer"}
+    if shape is _FOR_GOOD:
+        return {}
+    seconds = getattr(error, "retry_after_s", None)
+    return _retry_after(shape.retry_after_s if seconds is None else seconds)
+
+
+def _retry_after(seconds: float | None) -> dict[str, str]:
+    """None: nobody knows when."""
+    return {} if seconds is None else {"retry-after": str(max(1, math.ceil(seconds)))}
 
 
 def _sentence(hint: str) -> str:

@@ -6,20 +6,20 @@ import errno
 import logging
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import uvicorn
 import uvloop
 from fastapi import FastAPI
 
+from tokenworks.accounts.books import Books
 from tokenworks.errors import ConfigError
-from tokenworks.gateway.backend import Backend
 from tokenworks.gateway.gateway import Gateway
 from tokenworks.server.app import create_app
+from tokenworks.server.keeping import keep
 from tokenworks.server.protocol import BoundedHead
 from tokenworks.server.settings import ServerSettings, url_of
-from tokenworks.telemetry.clock import Clock, MonotonicClock
 from tokenworks.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -39,11 +39,11 @@ class Stop:
 
 
 def run(
-    backends: Sequence[Backend],
+    gateway: Gateway,
     settings: ServerSettings,
+    metrics: Metrics,
     *,
-    metrics: Metrics | None = None,
-    clock: Clock | None = None,
+    books: Books | None = None,
     on_ready: Callable[[str], None] = lambda url: None,
 ) -> None:
     """Serve until SIGINT or SIGTERM; call `on_ready` with the address once requests are answered.
@@ -52,24 +52,21 @@ def run(
     nothing.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(
-            _run(backends, settings, metrics or Metrics(), clock or MonotonicClock(), on_ready)
-        )
+        runner.run(_run(gateway, settings, metrics, books, on_ready))
 
 
 async def _run(
-    backends: Sequence[Backend],
+    gateway: Gateway,
     settings: ServerSettings,
     metrics: Metrics,
-    clock: Clock,
+    books: Books | None,
     on_ready: Callable[[str], None],
 ) -> None:
     stop = Stop()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.ask)
-    gateway = Gateway(backends, metrics, clock)
-    await serve(gateway, settings, metrics, stop=stop, on_ready=on_ready)
+    await serve(gateway, settings, metrics, stop=stop, books=books, on_ready=on_ready)
 
 
 async def serve(
@@ -78,6 +75,7 @@ async def serve(
     metrics: Metrics,
     *,
     stop: Stop,
+    books: Books | None = None,
     on_ready: Callable[[str], None] = lambda url: None,
 ) -> None:
     """Bind, start the backends, serve until `stop` is asked, drain, end everything.
@@ -85,8 +83,9 @@ async def serve(
     Raises what `run` raises; the backends are closed in any case.
     """
     with bind(settings) as listener:
-        server = _Server(_uvicorn_config(create_app(gateway, settings, metrics)))
+        server = _Server(_uvicorn_config(create_app(gateway, settings, metrics, books=books)))
         http = asyncio.create_task(server.serve(sockets=[listener]))
+        keeping = None if books is None else asyncio.create_task(keep(books), name="books")
         try:
             if await _first_of(gateway.start(), stop.drain.wait()) == 0:
                 on_ready(address(listener))
@@ -94,6 +93,9 @@ async def serve(
             await _drain(gateway, settings, stop)
         finally:
             await gateway.close()
+            if keeping is not None:
+                keeping.cancel()
+                await asyncio.wait({keeping})
             server.should_exit = True
             server.force_exit = stop.now.is_set()
             await http

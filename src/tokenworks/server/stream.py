@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
@@ -12,7 +12,8 @@ from starlette.types import Receive, Scope, Send
 from tokenworks.errors import TokenworksError
 from tokenworks.gateway.backend import Chunk
 from tokenworks.server.guard import ClientGone
-from tokenworks.server.replies import failure_of
+from tokenworks.server.outlet import Outlet
+from tokenworks.server.replies import Failure, failure_of
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ T = TypeVar("T")
 
 
 class EventShape(Protocol):
-    """One API's events as bytes, each `data: {…}` and an empty line."""
+    """One API's events as bytes."""
 
     def opening(self) -> bytes:
         """What goes before the first piece; may be empty."""
@@ -30,43 +31,79 @@ class EventShape(Protocol):
         """The events of one chunk; may be empty."""
         ...
 
+    def closing(self) -> bytes:
+        """What ends a whole answer."""
+        ...
+
+    def failure(self, failure: Failure) -> bytes:
+        """What ends an answer that broke off."""
+        ...
+
+
+class OpenAIShape:
+    """How both of OpenAI's APIs end: each event is `data: …` and an empty line."""
+
+    def closing(self) -> bytes:
+        return b"data: [DONE]\n\n"
+
+    def failure(self, failure: Failure) -> bytes:
+        return b"data: " + failure.body() + b"\n\n"
+
 
 class EventStream(Response):
-    """Sends chunks as events. What fails before the first chunk is raised, and so gets a status."""
+    """Sends chunks as events. What fails before the first chunk is raised, and so gets a status.
 
-    def __init__(self, chunks: AsyncGenerator[Chunk, None], shape: EventShape) -> None:
+    `before_end` is awaited once the answer is whole, before the client is told so.
+    """
+
+    def __init__(
+        self,
+        chunks: AsyncGenerator[Chunk, None],
+        shape: EventShape,
+        *,
+        before_end: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         super().__init__(media_type="text/event-stream", headers={"cache-control": "no-store"})
         del self.headers["content-length"]
         self._chunks = chunks
         self._shape = shape
+        self._before_end = before_end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await unless_client_leaves(receive, self._send_all(send))
 
     async def _send_all(self, send: Send) -> None:
-        piece = self._shape.piece
         async with aclosing(self._chunks) as chunks:
-            data = self._shape.opening() + piece(await anext(chunks))
+            data = self._shape.opening() + self._shape.piece(await anext(chunks))
             headers = self.raw_headers
             await send({"type": "http.response.start", "status": 200, "headers": headers})
+            outlet = Outlet(send)
             try:
-                await _send_body(send, data)
-                async for chunk in chunks:
-                    if data := piece(chunk):
-                        await _send_body(send, data)
-                await _send_body(send, b"data: [DONE]\n\n")
-            except ClientGone:
-                raise
-            except Exception as error:
-                failure = failure_of(error)
-                if not isinstance(error, TokenworksError):
-                    logger.exception("a stream broke off")
-                await _send_body(send, b"data: " + failure.body() + b"\n\n")
+                outlet.put(data)
+                await self._put_all(chunks, outlet)
+                await outlet.end()
+            finally:
+                outlet.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-
-async def _send_body(send: Send, data: bytes) -> None:
-    await send({"type": "http.response.body", "body": data, "more_body": True})
+    async def _put_all(self, chunks: AsyncGenerator[Chunk, None], outlet: Outlet) -> None:
+        piece = self._shape.piece
+        try:
+            async for chunk in chunks:
+                if data := piece(chunk):
+                    outlet.put(data)
+                    if outlet.full:
+                        await outlet.room()
+            if self._before_end is not None:
+                await self._before_end()
+            outlet.put(self._shape.closing())
+        except ClientGone:
+            raise
+        except Exception as error:
+            failure = failure_of(error)
+            if not isinstance(error, TokenworksError):
+                logger.exception("a stream broke off")
+            outlet.put(self._shape.failure(failure))
 
 
 async def unless_client_leaves(receive: Receive, work: Coroutine[Any, Any, T]) -> T:

@@ -30,11 +30,22 @@ class Home:
         """What the weights of models are rounded to on machines that use this folder."""
         return self._folder("plans")
 
+    @property
+    def database(self) -> Path:
+        """Keys, budgets and the ledger, where no other database is set."""
+        return self._made(self.root) / "tokenworks.db"
+
+    @property
+    def secret(self) -> Path:
+        """What keys are hashed under. Without it, all of them must be made anew."""
+        return self._made(self.root) / "secret"
+
     def _folder(self, name: str) -> Path:
-        folder = self.root / name
+        return self._made(self._made(self.root) / name)
+
+    def _made(self, folder: Path) -> Path:
         try:
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder.mkdir(mode=0o700, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=folder == self.root, exist_ok=True)
         except OSError as problem:
             raise ConfigError(
                 f"The state folder '{self.root}' cannot be made: {problem.strerror}",

@@ -97,6 +97,13 @@ class TextCodec:
         text = self._template.render(marked, {**chosen, **self._names()})
         return self._encode_pieces(self._control.split(text), mark)
 
+    def continuation(self, text: str) -> list[int]:
+        """Tokens of a text that goes on from others: nothing begins before it.
+
+        Raises RequestError as `encode` does.
+        """
+        return self._encode_plain(text, first=False) if text else []
+
     def decode(self, tokens: Iterable[int], special: bool = False) -> str:
         """The text of tokens, without control tokens unless `special`; invalid bytes are U+FFFD.
 

@@ -1,0 +1,46 @@
+"""`/admin/backends` and `/admin/policies`: who answers, how each does, and the rules that hold."""
+
+from typing import Literal
+
+import msgspec
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict
+
+from tokenworks.server.admin.access import Admin, Administration, Json
+from tokenworks.server.replies import refuse
+
+
+class Change(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    state: Literal["serving", "draining"]
+
+
+def backends_router(administration: Administration) -> APIRouter:
+    router = APIRouter(prefix="/admin", tags=["backends"])
+    gateway = administration.gateway
+
+    @router.get("/backends")
+    async def list_backends(_: Admin) -> Json:
+        """All backends: where they stand, what they may see, what they can, how they do."""
+        return {"data": gateway.backends.described()}
+
+    @router.post("/backends/{name}", status_code=204)
+    async def change_backend(_: Admin, name: str, change: Change) -> None:
+        """Ask a backend nothing more (what runs there goes on), or again."""
+        if not gateway.backends.drain(name, change.state == "draining"):
+            raise refuse(404, "backend_not_found", "There is no such backend, or it cannot drain")
+
+    @router.get("/policies")
+    async def policies(_: Admin) -> Json:
+        """The policies that hold, and why those in the file do not, where that is so."""
+        file = gateway.policies
+        held = msgspec.to_builtins(file.current, str_keys=True)
+        return {"policies": held, "problem": file.problem or None}
+
+    @router.post("/policies/reload")
+    async def reload(_: Admin) -> Json:
+        """Read the file now. What is wrong with it is the error; the old policies hold then."""
+        return {"changed": await gateway.reload()}
+
+    return router

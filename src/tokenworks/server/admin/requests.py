@@ -1,0 +1,56 @@
+"""`/admin/requests`: what was asked lately, where it went, and why."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Query
+from starlette.responses import Response, StreamingResponse
+
+from tokenworks.server.admin.access import Admin, Administration, Json
+from tokenworks.server.replies import refuse
+
+HEARTBEAT_S = 15.0
+"""Proxies close a connection on which nothing is said for longer than some such time."""
+
+
+def requests_router(administration: Administration) -> APIRouter:
+    router = APIRouter(prefix="/admin", tags=["requests"])
+    recent = administration.gateway.recent
+
+    @router.get("/requests")
+    async def list_requests(_: Admin, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> Json:
+        """The newest requests first, without anything that they said."""
+        return {"data": [record.brief() for record in recent.newest(limit)]}
+
+    @router.get("/requests/{request_id}/route")
+    async def explain(_: Admin, request_id: str) -> Json:
+        """Why a request went where it did: candidates, scores, what was ruled out by which rule."""
+        record = recent.find(request_id)
+        if record is None:
+            raise refuse(
+                404, "request_not_found", "There is no request of this id among the newest"
+            )
+        return record.whole()
+
+    @router.get("/events", response_class=StreamingResponse)
+    async def events(_: Admin) -> Response:
+        """Requests as they end, as server-sent events."""
+
+        async def lines() -> AsyncIterator[bytes]:
+            with recent.followed() as queue:
+                yield b": following\n\n"
+                while True:
+                    try:
+                        async with asyncio.timeout(HEARTBEAT_S):
+                            record = await queue.get()
+                    except TimeoutError:
+                        yield b": still here\n\n"
+                        continue
+                    body = msgspec.json.encode(record.brief())
+                    yield b"event: request\ndata: " + body + b"\n\n"
+
+        return StreamingResponse(lines(), media_type="text/event-stream")
+
+    return router
