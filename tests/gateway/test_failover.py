@@ -76,12 +76,22 @@ def test_the_last_backend_s_error_is_told(error: Exception) -> None:
     assert len(broken.requests) == 2
 
 
-def test_what_another_backend_cannot_mend_is_told_at_once() -> None:
-    other = ScriptedBackend(STORY)
+def test_what_one_backend_does_not_take_another_may() -> None:
+    picky = ScriptedBackend(STORY, fault=RequestError("n is 2, and may be 1"))
 
-    with pytest.raises(RequestError):
-        told(attempt(ScriptedBackend(STORY, fault=RequestError("bad"))), attempt(other))
-    assert other.requests == []
+    assert text(told(attempt(picky), attempt(ScriptedBackend(STORY)))) == "".join(STORY)
+    with pytest.raises(RequestError, match="n is 2"):  # what can be mended is what is said
+        told(attempt(picky), attempt(ScriptedBackend(STORY, fault=BackendError("down"))))
+
+
+def test_a_backend_that_may_not_see_what_was_answered_does_not_go_on_with_it() -> None:
+    broken = ScriptedBackend(STORY, fault=LOST, fault_at=2)
+    continuing = Continuing()
+    blind = replace(attempt(continuing, "b", "continue"), may_see=lambda text: "two" not in text)
+
+    with pytest.raises(BackendLost):
+        told(attempt(broken), blind)
+    assert continuing.asked == []
 
 
 def test_a_backend_whose_own_key_is_refused_is_passed_over() -> None:

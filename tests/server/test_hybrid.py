@@ -156,6 +156,112 @@ def test_personal_data_stays_and_goes_on_only_masked(tmp_path: Path, cloud: Upst
     assert "lovelace" not in seen(cloud)
 
 
+def test_what_a_nearer_backend_answered_is_not_shown_unmasked(
+    tmp_path: Path, site: UpstreamServer, cloud: UpstreamServer
+) -> None:
+    """The first sees the address and says it; the second may go on only where it may see that."""
+    near = backend(site, "rack", "site", "secret")
+    far = backend(cloud, "far", "cloud", "internal", 'continues = "continue_final_message"')
+    site.script = Script(pieces=("Dear ", "ada.lovelace@example.org", ","), fault="reset", at=4)
+    masking = '[labels]\nmask = ["email"]\n'
+    with hybrid(tmp_path, near, far, policies=masking) as server, pytest.raises(openai.APIError):
+        say(server, MAIL, stream=True)
+    assert "lovelace" not in seen(cloud)
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"const": 0}}}]},
+        {"messages": [0, 1]},
+    ],
+)
+def test_no_part_of_a_request_is_overlooked(
+    tmp_path: Path, cloud: UpstreamServer, hidden: dict[str, Any]
+) -> None:
+    """Numbers in schemas, ids and names of calls: they go to the backend like any text."""
+    call = {
+        "id": "ada.lovelace@example.org",
+        "type": "function",
+        "function": {"name": "f", "arguments": "{}"},
+    }
+    if "tools" in hidden:
+        hidden["tools"][0]["function"]["parameters"]["const"] = 4111111111111111
+        body = {**hidden, "messages": ASK}
+    else:
+        answer = {"role": "tool", "tool_call_id": call["id"], "content": "done"}
+        body = {
+            "messages": [*ASK, {"role": "assistant", "content": "", "tool_calls": [call]}, answer]
+        }
+    far = backend(cloud, "far", "cloud", "internal", 'abilities = ["tools"]')
+    with hybrid(tmp_path, far) as server:
+        url = f"{server.url}/v1/chat/completions"
+        refused = httpx2.post(url, json={"model": "helper", **body})
+        assert refused.json()["error"]["code"] == "label_not_allowed"
+    assert cloud.asked == []
+
+
+def test_a_header_never_lowers_a_label(tmp_path: Path, cloud: UpstreamServer) -> None:
+    far = backend(cloud, "far", "cloud", "public")
+    with hybrid(tmp_path, far) as server, pytest.raises(openai.PermissionDeniedError):
+        say(server, label="public")  # what nobody has labelled is internal
+    with hybrid(tmp_path, far, policies="[labels]\ndefault = 'public'\n") as server:
+        assert say(server) == HELLO
+
+
+def test_what_cannot_be_masked_still_goes_where_it_may_be_seen(
+    tmp_path: Path, site: UpstreamServer, cloud: UpstreamServer
+) -> None:
+    tools = 'abilities = ["tools"]'
+    both = (
+        backend(site, "rack", "site", "secret", tools),
+        backend(cloud, "far", "cloud", "internal", tools),
+    )
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"const": 13812345678}}}
+    masking = '[labels]\nmask = ["phone"]\n'
+    with hybrid(tmp_path, *both, policies=masking) as server:
+        assert say(server, tools=[tool]) == HELLO
+        site.script = Script(fault="reset")
+        with pytest.raises(openai.APIStatusError):
+            say(server, tools=[tool])
+    assert cloud.asked == []
+
+
+def test_a_masked_conversation_goes_on_by_its_id(tmp_path: Path, cloud: UpstreamServer) -> None:
+    far = backend(cloud, "far", "cloud", "internal")
+    masking = '[labels]\nmask = ["email"]\n'
+    with hybrid(tmp_path, far, policies=masking) as server, client_of(server) as client:
+        first = client.responses.create(model="helper", input=MAIL[0]["content"])
+        client.responses.create(model="helper", input="Go on.", previous_response_id=first.id)
+    assert len(cloud.asked) == 2
+    assert "lovelace" not in seen(cloud)
+
+
+def test_where_tokens_cost_money_an_answer_has_an_end(
+    tmp_path: Path, site: UpstreamServer, cloud: UpstreamServer
+) -> None:
+    more = "answer_tokens = 77"
+    for server, tier in ((cloud, "cloud"), (site, "site")):
+        with hybrid(tmp_path, backend(server, "one", tier, "internal", more)) as running:
+            say(running)
+    assert cloud.asked[0].body["max_tokens"] == 77
+    assert "max_tokens" not in site.asked[0].body
+
+
+def test_an_anthropic_stream_does_not_begin_again_unmarked(
+    tmp_path: Path, site: UpstreamServer, cloud: UpstreamServer
+) -> None:
+    both = (backend(site, "one", "edge", "secret"), backend(cloud, "two", "site", "secret"))
+    site.script = Script(fault="reset", at=3)
+    policies = "[failover]\nwhen_broken = 'restart'\n"
+    body = {"model": "helper", "max_tokens": 9, "stream": True, "messages": ASK}
+    with hybrid(tmp_path, *both, policies=policies) as server:
+        told = httpx2.post(f"{server.url}/v1/messages", json=body).text
+    assert told.count("Hello") == 1
+    assert "event: error" in told
+    assert "message_stop" not in told
+
+
 def test_a_label_stays_with_the_conversation(
     tmp_path: Path, site: UpstreamServer, cloud: UpstreamServer
 ) -> None:

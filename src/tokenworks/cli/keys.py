@@ -20,7 +20,8 @@ DAY_S = 86_400.0
 def create(config: Config, new: NewKey, *, days: int | None, json: bool) -> None:
     """Make a key and show it, this once. Raises RequestError for what cannot be."""
     if new.label:
-        label_of(new.label, param="label")
+        word = label_of(new.label, param="label").word
+        new = msgspec.structs.replace(new, label=word)
     if days is not None:
         new = msgspec.structs.replace(new, expires_at=time.time() + days * DAY_S)
     with opened(config) as books:

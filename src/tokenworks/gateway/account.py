@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Final
 
 from tokenworks.accounts.keys import Key
 from tokenworks.accounts.ledger import Settlement, Status
@@ -20,6 +21,10 @@ from tokenworks.telemetry.clock import Clock
 from tokenworks.telemetry.metrics import ModelMetrics
 
 logger = logging.getLogger(__name__)
+
+
+BYTES_A_TOKEN: Final = 3
+"""Of a prompt, about: for backends that do not say what they read."""
 
 
 class Account:
@@ -71,8 +76,8 @@ class Account:
             )
             self._reservation = await self._books.reserve(request, plan.most)
             self._id = self._reservation.request_id
-        except TokenworksError as error:
-            self._end("refused", error)
+        except (TokenworksError, asyncio.CancelledError) as error:
+            self._end("refused" if isinstance(error, TokenworksError) else "cancelled", error)
             self._books.correct(self._key, taken=self._taken, used=0)
             raise
 
@@ -100,7 +105,7 @@ class Account:
             model=plan.request.model,
             label=plan.labelled.label,
             status=status,
-            prompt_tokens=plan.prompt_tokens,
+            prompt_tokens=-(-plan.prompt_tokens // BYTES_A_TOKEN),
             at=self._at,
         )
         settlement = settlement_of(ended, self.outcome.tried, plan.placed, self._timing)
@@ -125,7 +130,7 @@ class Account:
         record.prompt_tokens = settlement.prompt_tokens
         record.completion_tokens = settlement.completion_tokens
 
-    def _end(self, status: str, error: Exception | None) -> None:
+    def _end(self, status: str, error: BaseException | None) -> None:
         record, timing = self._record, self._timing
         record.status = status
         record.error = type(error).__name__ if error is not None else ""

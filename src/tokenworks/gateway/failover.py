@@ -9,9 +9,9 @@ from typing import Literal, Protocol
 from tokenworks.errors import (
     BackendError,
     BackendLost,
-    DeadlineError,
+    ContextLengthError,
     EngineError,
-    QueueFullError,
+    RequestError,
 )
 from tokenworks.gateway.backend import Chunk, Completion, Usage
 from tokenworks.gateway.resuming import Continuation, Diverged, Joint, Replay
@@ -32,8 +32,8 @@ class Streams(Protocol):
     def stream(self, request: Completion) -> AsyncGenerator[Chunk, None]: ...
 
 
-# What another backend may do better: the request itself is not at fault.
-_FAILURES = (BackendError, EngineError, QueueFullError, DeadlineError, Diverged)
+# What another backend may do better. Of requests too: backends differ in what they take.
+_FAILURES = (BackendError, EngineError, RequestError, Diverged)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,8 @@ class Attempt:
 
     `resumption(of)` is what it can do about an answer of the backend named `of`; one that several
     backends wrote is nobody's, and `of` empty. `before_more` is awaited before this backend is
-    asked where an earlier one has given tokens.
+    asked where an earlier one has given tokens. `may_see` says whether the backend may be
+    shown what others have answered.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Attempt:
     request: Completion
     resumption: Callable[[str], Resumption] = lambda of: "none"
     before_more: Callable[[], Awaitable[None]] | None = None
+    may_see: Callable[[str], bool] = lambda text: True
 
 
 @dataclass(slots=True)
@@ -82,56 +84,61 @@ async def answer(
     off later, the next one adds what is missing. Where it cannot, the answer begins again with a
     chunk marked `restarted` ("restart"), or ends in BackendLost ("error").
 
-    Raises what the last attempt raised; errors that another backend cannot mend at once.
+    Raises what was wrong with the request if a backend said so, else what the last attempt raised.
     """
-    sent = _Sent()
-    left = list(attempts)
-    while left:
-        attempt = _next(left, sent)
+    sent, left = _Sent(), list(attempts)
+    errors: list[Exception] = []
+    while attempt := _next(left, sent, when_broken):
         left.remove(attempt)
         if attempt.before_more is not None and any(one.tokens for one in outcome.tried):
             await attempt.before_more()
         tried = Tried(attempt.name)
         outcome.tried.append(tried)
         try:
-            async with aclosing(_one(attempt, tried, sent, when_broken)) as chunks:
+            async with aclosing(_one(attempt, tried, sent)) as chunks:
                 async for chunk in chunks:
                     sent.add(tried.name, chunk)
                     yield chunk
             return
         except _FAILURES as error:
             tried.error = str(getattr(error, "message", "gave another answer"))
-            if not left:  # a backend that refuses its own key is no reason to ask no other
-                raise _as_told(error, sent) from None
-            logger.warning("%s: %s; the next backend is asked", attempt.name, tried.error)
+            errors.append(error)
+            logger.warning("%s: %s", attempt.name, tried.error)
+    raise _told(errors, sent) from None
 
 
-def _next(left: Sequence[Attempt], sent: "_Sent") -> Attempt:
-    """The first, or of an answer that was begun the first that can go on with it."""
+def _told(errors: Sequence[Exception], sent: "_Sent") -> Exception:
+    """What the client hears: of an answer that was begun that it broke off; else what is wrong with
+    the request, if a backend said so, or how the last one failed."""
+    last = errors[-1]
     if not sent.anything:
-        return left[0]
-    return next((one for one in left if _resumption(one, sent) != "none"), left[0])
+        at_fault = (one for one in errors if type(one) in (RequestError, ContextLengthError))
+        return next(at_fault, last)
+    if isinstance(last, EngineError | BackendLost):
+        return last
+    why = f": {last.message}" if isinstance(last, BackendError) else ""
+    return BackendLost(f"The answer broke off, and no backend could go on with it{why}")
+
+
+def _next(left: Sequence[Attempt], sent: "_Sent", when_broken: WhenBroken) -> Attempt | None:
+    """The first; of an answer that was begun the first that can go on with it, or begin again."""
+    if not sent.anything:
+        return left[0] if left else None
+    able = next((one for one in left if _resumption(one, sent) != "none"), None)
+    return able or (left[0] if left and when_broken == "restart" else None)
 
 
 def _resumption(attempt: Attempt, sent: "_Sent") -> Resumption:
-    return attempt.resumption(sent.by) if sent.is_text_alone else "none"
+    if not sent.is_text_alone or not attempt.may_see(sent.text):
+        return "none"
+    return attempt.resumption(sent.by)
 
 
-def _as_told(error: Exception, sent: "_Sent") -> Exception:
-    if isinstance(error, Diverged):
-        return BackendLost("The backend broke off, and no other one could go on with its answer")
-    if sent.anything and isinstance(error, BackendError) and not isinstance(error, BackendLost):
-        return BackendLost(f"The answer broke off: {error.message}")
-    return error
-
-
-async def _one(
-    attempt: Attempt, tried: Tried, sent: "_Sent", when_broken: WhenBroken
-) -> AsyncGenerator[Chunk, None]:
+async def _one(attempt: Attempt, tried: Tried, sent: "_Sent") -> AsyncGenerator[Chunk, None]:
     """One attempt's chunks, of which only what is new comes out."""
     request, joint = attempt.request, None
     if sent.anything:
-        request, joint = _resumed(attempt, tried, sent, when_broken)
+        request, joint = _resumed(attempt, tried, sent)
         if tried.resumed == "restart":
             sent.forget()
             yield Chunk(text="", restarted=True)
@@ -145,14 +152,10 @@ async def _one(
             yield chunk if joint is None else _new_of(chunk, joint, sent)
 
 
-def _resumed(
-    attempt: Attempt, tried: Tried, sent: "_Sent", when_broken: WhenBroken
-) -> tuple[Completion, Joint | None]:
-    """The request and what joins its answer to what was sent. Raises BackendLost."""
+def _resumed(attempt: Attempt, tried: Tried, sent: "_Sent") -> tuple[Completion, Joint | None]:
+    """The request and what joins its answer to what was sent; None: it begins again."""
     how = _resumption(attempt, sent)
     if how == "none":
-        if when_broken == "error":
-            raise BackendLost("The backend broke off, and none is there that could go on")
         tried.resumed = "restart"
         return attempt.request, None
     tried.resumed = how

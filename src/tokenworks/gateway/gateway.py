@@ -16,8 +16,8 @@ from tokenworks.gateway.backends import Backends
 from tokenworks.gateway.books import Books, NoBooks
 from tokenworks.gateway.failover import answer
 from tokenworks.gateway.hedging import hedged
-from tokenworks.gateway.labelling import Labeller
-from tokenworks.gateway.labels import LABELS, Label
+from tokenworks.gateway.labelling import Labeller, warm_up
+from tokenworks.gateway.labels import Label, label_of
 from tokenworks.gateway.planning import Plan, Planner
 from tokenworks.gateway.policies import PolicyFile
 from tokenworks.gateway.recent import Recent
@@ -87,7 +87,7 @@ class Gateway:
         Raises EngineError if one cannot, ConfigError for a backend of the policies that cannot be.
         """
         await self.backends.use(self.policies.current.backends)
-        await self.backends.start()
+        await asyncio.gather(self.backends.start(), asyncio.to_thread(warm_up))
         self._watcher = asyncio.create_task(self._watch(), name="policies")
 
     async def reload(self) -> bool:
@@ -135,8 +135,10 @@ class Gateway:
             raise EngineError("This server is shutting down", hint="try again in a moment")
         model = self.resolve(request.model)
         _check_key(key, model, request)
-        labels = [*given, *([LABELS[key.label]] if key.label else [])]
-        plan = self._planner.plan(replace(request, model=model), labels, self.policies.current)
+        least = label_of(key.label) if key.label else None
+        plan = self._planner.plan(
+            replace(request, model=model), least, given, self.policies.current
+        )
         series = self._series.get(model)
         if series is None:
             series = self._series[model] = self._metrics.for_model(model)
@@ -183,6 +185,11 @@ class Admitted:
     def label(self) -> Label:
         return self._plan.labelled.label
 
+    @property
+    def base_label(self) -> Label:
+        """The label without what detectors found: who keeps the text finds that again."""
+        return self._plan.labelled.base
+
     async def stream(self) -> AsyncGenerator[Chunk, None]:
         """The answer; its last piece leaves once the books know of it. To be called once.
 
@@ -214,7 +221,7 @@ class Admitted:
         )
         if plan.hedge_after_s and len(attempts) > 1:
             both = hedged(attempts[0], attempts[1], plan.hedge_after_s, account.outcome)
-            attempts = (both, *attempts[2:])
+            attempts = (both, *attempts[1:])  # the second can still go on with the first
         chunks = answer(attempts, account.outcome, when_broken=plan.when_broken)
         return plan.restored(chunks)
 

@@ -21,10 +21,12 @@ MOST_REMEMBERED: Final = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labelled:
-    """`masked` is the label once the kinds in `maskable` are masked, and is never above `label`."""
+    """`masked` is the label once the kinds in `maskable` are masked, `base` the one without what
+    detectors found: base <= masked <= label."""
 
     label: Label
     masked: Label
+    base: Label
     kinds: tuple[str, ...] = ()
     maskable: tuple[str, ...] = ()
 
@@ -40,18 +42,26 @@ class Labeller:
         self._kinds: OrderedDict[bytes, tuple[str, ...]] = OrderedDict()
         self._most = remembered
 
-    def label(self, request: Completion, given: Iterable[Label], policy: LabelPolicy) -> Labelled:
-        """`given` are labels that the caller, its key and the conversation's history have."""
-        base = max(given, default=policy.floor)
+    def label(
+        self,
+        request: Completion,
+        least: Label | None,
+        given: Iterable[Label],
+        policy: LabelPolicy,
+    ) -> Labelled:
+        """`least` is the label of the caller's key; without one, the policy's default holds.
+        `given` are those of the header and of the conversation before: they only raise it."""
+        base = max([policy.floor if least is None else least, *given])
         if not is_readable(request):
             base = max(base, policy.unread)
         if not policy.detect:
-            return Labelled(label=base, masked=base)
+            return Labelled(label=base, masked=base, base=base)
         kinds = tuple(sorted({kind for text in texts_of(request) for kind in self._of(text)}))
         labels = {kind: label_of_kind(kind, policy.of_kinds()) for kind in kinds}
         return Labelled(
             label=max(base, *labels.values()) if labels else base,
             masked=max([base, *(labels[kind] for kind in kinds if kind not in policy.mask)]),
+            base=base,
             kinds=kinds,
             maskable=tuple(kind for kind in kinds if kind in policy.mask),
         )
@@ -67,6 +77,11 @@ class Labeller:
         if len(self._kinds) > self._most:
             self._kinds.popitem(last=False)
         return found
+
+
+def warm_up() -> None:
+    """Import what detectors import when they first need it, so that no request waits for it."""
+    find("+44 20 7946 0958, NHS 943 476 5919")
 
 
 def masked(request: Completion, vault: Vault) -> Completion:

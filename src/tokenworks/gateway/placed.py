@@ -1,7 +1,7 @@
 """A backend with all that the gateway must know of it before it asks."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Final
 
@@ -20,6 +20,10 @@ OUTPUT_BOUND: Final = 4096
 """Tokens that an answer is reckoned to have at most where neither request nor backend says."""
 
 
+def _free(model: str, at: float) -> Price:
+    return FREE
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
     """`name` is unique. `engine` names what computes: two of the same name give the same answer to
@@ -30,7 +34,7 @@ class Placed:
     tier: Tier = "device"
     clearance: Label = Label.SECRET
     abilities: frozenset[str] = frozenset()
-    pricing: Pricing = lambda model, at: FREE
+    pricing: Pricing = _free
     region: str = ""
     engine: str = ""
     continues: bool = False
@@ -61,12 +65,19 @@ class Placed:
             return self.backend.state()
         return _state_of(self.name, self.tier, self.backend.status())
 
+    def bounded(self, request: Completion) -> Completion:
+        """The request as it is sent: where tokens cost money, an answer has an end."""
+        if request.max_tokens is not None or self.pricing is _free:
+            return request
+        return replace(request, max_tokens=self.answer_tokens)
+
     def bound(self, request: Completion, prompt_tokens: int) -> int:
-        """The most tokens that its answers to this request have together."""
-        length = self.length()
-        most = request.max_tokens
+        """The most tokens that its answers to this request are reckoned to have together."""
+        most = self.bounded(request).max_tokens
         if most is None:
-            most = max(1, length - prompt_tokens) if length else self.answer_tokens
+            length = self.length()
+            most = max(self.answer_tokens, length - prompt_tokens) if length else self.answer_tokens
+            most = min(most, length) if length else most
         return most * request.n
 
 
@@ -106,7 +117,7 @@ def _pricing(settings: UpstreamSettings, book: PriceBook) -> Pricing:
         price = _own_price(settings.prices)
         return lambda model, at: price
     if settings.tier != "cloud":
-        return lambda model, at: FREE
+        return _free
     theirs: Mapping[str, str] = {a.casefold(): b for a, b in settings.models.items()}
     return lambda model, at: book.price(settings.url, theirs[model.casefold()], at)
 

@@ -4,7 +4,10 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from msgspec import json
+
 from tokenworks.accounts.spending import Amounts
+from tokenworks.errors import LabelError
 from tokenworks.gateway.backend import Chunk, Completion
 from tokenworks.gateway.failover import Attempt, Resumption, WhenBroken
 from tokenworks.gateway.labelling import Labelled, Labeller, masked
@@ -14,7 +17,6 @@ from tokenworks.gateway.placed import Placed
 from tokenworks.gateway.policies import Policies
 from tokenworks.gateway.privacy.masking import Vault
 from tokenworks.gateway.ranking import Candidate, Features, Route, View, rank
-from tokenworks.gateway.request_text import texts_of
 from tokenworks.gateway.restoring import restored
 
 MESSAGE_TOKENS: Final = 16
@@ -59,10 +61,19 @@ class Planner:
         self._labeller = labeller
         self._unix_time = unix_time
 
-    def plan(self, request: Completion, given: Sequence[Label], policies: Policies) -> Plan:
-        """Raises LabelError if no backend may see the data, RequestError if none can do what is
-        asked, BackendError if none of those that can answers now."""
-        labelled = self._labeller.label(request, given, policies.labels)
+    def plan(
+        self,
+        request: Completion,
+        least: Label | None,
+        given: Sequence[Label],
+        policies: Policies,
+    ) -> Plan:
+        """Labels as in `Labeller.label`.
+
+        Raises LabelError if no backend may see the data, RequestError if none can do what is
+        asked, BackendError if none of those that can answers now.
+        """
+        labelled = self._labeller.label(request, least, given, policies.labels)
         features = Features(
             model=request.model,
             label=labelled.label,
@@ -87,14 +98,15 @@ class Planner:
         policies: Policies,
     ) -> Plan:
         by_name = {one.name: one for one in self._placed()}
-        chosen = route.ranked[: policies.failover.attempts]
-        vault = Vault(labelled.maskable) if any(one.masked for one in chosen) else None
-        hidden = None if vault is None else masked(request, vault)
+        ranked, hidden, vault = _maskable(request, labelled, route.ranked)
+        chosen = ranked[: policies.failover.attempts]
         attempts = tuple(
-            _attempt(by_name, one, hidden if one.masked and hidden else request) for one in chosen
+            _attempt(by_name, one, hidden if one.masked and hidden else request, vault)
+            for one in chosen
         )
         now, bound = self._unix_time(), features.prompt_tokens
         most = [_most(by_name[one.name], request, bound, now) for one in chosen]
+        vault = vault if any(one.masked for one in chosen) else None
         return Plan(
             request=request,
             labelled=labelled,
@@ -110,16 +122,42 @@ class Planner:
         )
 
 
+def _maskable(
+    request: Completion, labelled: Labelled, ranked: Sequence[Candidate]
+) -> tuple[Sequence[Candidate], Completion | None, Vault | None]:
+    """The candidates, the request as those see it that may not see all, and what restores it.
+
+    Where it cannot be masked, those are out. Raises LabelError if there are no others.
+    """
+    if not any(one.masked for one in ranked):
+        return ranked, None, None
+    vault = Vault(labelled.maskable)
+    try:
+        return ranked, masked(request, vault), vault
+    except LabelError:
+        whole = [one for one in ranked if not one.masked]
+        if not whole:
+            raise
+        return whole, None, None
+
+
 def prompt_bound(request: Completion) -> int:
     """Tokens that the prompt has at most: a token stands for one byte at least."""
     if isinstance(request.prompt, list):
-        return len(request.prompt)
-    total = sum(len(text.encode("utf-8", "replace")) for text in texts_of(request))
+        return len(request.prompt) + _bytes(request.begun)
+    total = _bytes(request.prompt or "") + _bytes(request.begun)
+    total += len(json.encode(request.further)) + len(json.encode(request.template_options))
     for message in request.messages or ():
-        total += MESSAGE_TOKENS
-        if isinstance(content := message.get("content"), list):
-            total += IMAGE_TOKENS * sum(part["type"] == "image_url" for part in content)
+        content = message.get("content") or ""
+        parts = [{"text": content}] if isinstance(content, str) else content
+        total += MESSAGE_TOKENS + len(json.encode(message.get("tool_calls") or ""))
+        total += _bytes(str(message.get("tool_call_id", "")))
+        total += sum(_bytes(part["text"]) if "text" in part else IMAGE_TOKENS for part in parts)
     return total
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))
 
 
 def _view(placed: Placed, model: str, now: float) -> View:
@@ -139,13 +177,27 @@ def _view(placed: Placed, model: str, now: float) -> View:
     )
 
 
-def _attempt(by_name: Mapping[str, Placed], one: Candidate, request: Completion) -> Attempt:
+def _attempt(
+    by_name: Mapping[str, Placed], one: Candidate, request: Completion, vault: Vault | None
+) -> Attempt:
     placed = by_name[one.name]
 
     def resumption(of: str) -> Resumption:
         return placed.resumption(of, by_name[of].engine if of in by_name else "")
 
-    return Attempt(name=placed.name, backend=placed.backend, request=request, resumption=resumption)
+    def may_see(text: str) -> bool:
+        """What another backend answered may hold what is masked for this one."""
+        if not one.masked:
+            return True
+        return vault is not None and vault.mask(text) == text and not vault.residue(text)
+
+    return Attempt(
+        name=placed.name,
+        backend=placed.backend,
+        request=placed.bounded(request),
+        resumption=resumption,
+        may_see=may_see,
+    )
 
 
 def _most(placed: Placed, request: Completion, prompt_tokens: int, now: float) -> Amounts:

@@ -18,6 +18,9 @@ def texts_of(request: Completion) -> Iterator[str]:
         yield from _content_texts(message.get("content"))
         for call in message.get("tool_calls") or ():
             yield from _argument_texts(str(call["function"]["arguments"]))
+            yield from (str(call["id"]), str(call["function"]["name"]))
+        if "tool_call_id" in message:
+            yield str(message["tool_call_id"])
     if isinstance(request.prompt, str):
         yield request.prompt
     if request.begun:
@@ -37,7 +40,8 @@ def is_readable(request: Completion) -> bool:
 
 
 def changed(request: Completion, change: Change) -> Completion:
-    """The request with every text changed; arguments of calls stay JSON."""
+    """The request with every text changed; arguments of calls stay JSON, ids and numbers as they
+    are."""
     messages = request.messages
     return replace(
         request,
@@ -98,9 +102,11 @@ def _argument_texts(arguments: str) -> Iterator[str]:
 
 
 def _strings(value: object) -> Iterator[str]:
-    """All strings within, names of fields too."""
+    """All strings and numbers within, names of fields too."""
     if isinstance(value, str):
         yield value
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield str(value)
     elif isinstance(value, dict):
         for name, inner in value.items():
             yield str(name)

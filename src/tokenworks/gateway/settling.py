@@ -72,10 +72,10 @@ def route_of(tried: Sequence[Tried]) -> str:
 
 
 def _usage(one: Tried, prompt_tokens: int) -> Usage | None:
-    """What an attempt took. None: nothing, it failed before a token came."""
+    """What an attempt took; one that was left alone had read its prompt. None: it failed before."""
     if one.usage is not None:
         return one.usage
-    if not one.tokens:
+    if not one.tokens and one.error:
         return None
     return Usage(prompt_tokens=prompt_tokens, completion_tokens=one.tokens)
 

@@ -48,7 +48,7 @@ class Prices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     input: Decimal
     output: Decimal
     cached_input: Decimal | None = None  # as `input` if not given
-    currency: str = "USD"
+    currency: Literal["USD"] = "USD"
 
     def __post_init__(self) -> None:
         for name in ("input", "output", "cached_input"):

@@ -6,6 +6,7 @@ import msgspec
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 
+from tokenworks.errors import ConfigError
 from tokenworks.server.admin.access import Admin, Administration, Json
 from tokenworks.server.replies import refuse
 
@@ -41,6 +42,9 @@ def backends_router(administration: Administration) -> APIRouter:
     @router.post("/policies/reload")
     async def reload(_: Admin) -> Json:
         """Read the file now. What is wrong with it is the error; the old policies hold then."""
-        return {"changed": await gateway.reload()}
+        changed = await gateway.reload()
+        if gateway.policies.problem:  # it was seen before, and is still so
+            raise ConfigError(gateway.policies.problem)
+        return {"changed": changed}
 
     return router

@@ -55,15 +55,14 @@ def keys_router(administration: Administration) -> APIRouter:
     @router.post("", status_code=201)
     async def create_key(admin: Admin, wanted: KeyWanted) -> Json:
         """Make a key. Its text is in the answer and nowhere else."""
-        if wanted.label:
-            label_of(wanted.label, param="label")
+        label = label_of(wanted.label, param="label").word if wanted.label else ""
         new = NewKey(
             tenant=wanted.tenant,
             user=wanted.user,
             name=wanted.name,
             role=wanted.role,
             scopes=None if wanted.scopes is None else frozenset(wanted.scopes),
-            label=wanted.label,
+            label=label,
             models=tuple(wanted.models),
             allowance=Allowance(**wanted.limits.model_dump()),
             priority_max=wanted.most_priority,

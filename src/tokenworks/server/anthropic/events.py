@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from msgspec import json
 
+from tokenworks.errors import BackendLost
 from tokenworks.gateway.backend import Chunk, FinishReason, Usage
 from tokenworks.server.answer import Answer
 from tokenworks.server.replies import Failure
@@ -71,7 +72,7 @@ class MessageEvents:
     def piece(self, chunk: Chunk) -> bytes:
         data = b""
         if chunk.restarted:
-            data += _event({"type": "ping", "tokenworks": {"restarted": True}})
+            raise BackendLost("The answer broke off, and this API cannot say that it begins again")
         if chunk.reasoning:
             data += self._within(("thinking", 0), {"type": "thinking", "thinking": ""})
             data += self._delta({"type": "thinking_delta", "thinking": chunk.reasoning})

@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec import json
 
+from tokenworks.errors import BackendLost
 from tokenworks.gateway.backend import Chunk, FinishReason, Usage
 from tokenworks.server.answer import Answer
 from tokenworks.server.replies import Failure
@@ -35,7 +36,7 @@ class ResponseEvents:
     def piece(self, chunk: Chunk) -> bytes:
         data = b""
         if chunk.restarted:
-            data += self._restarted()
+            raise BackendLost("The answer broke off, and this API cannot say that it begins again")
         self._answer.add(chunk)
         if chunk.reasoning:
             data += self._within("reasoning", 0)
@@ -69,13 +70,6 @@ class ResponseEvents:
         error = {"code": failure.code or "server_error", "message": failure.message}
         failed = {**self._response, "status": "failed", "error": error}
         return self._event("response.failed", {"response": failed})
-
-    def _restarted(self) -> bytes:
-        self._answer, self._open = Answer(), []
-        return self._event(
-            "response.in_progress",
-            {"response": self._response, "tokenworks": {"restarted": True}},
-        )
 
     def _within(self, kind: str, number: int) -> bytes:
         """What begins this item, if another one or none is open."""

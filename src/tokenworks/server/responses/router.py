@@ -42,7 +42,7 @@ def responses_router(context: Context) -> APIRouter:
         parameters = await read_object(request, context.settings, read_responses)
         made = await _making(context, request, parameters)
         admitted = context.admit(request, made.completion, made.given)
-        made = replace(made, label=admitted.label)
+        made = replace(made, label=admitted.base_label)
         chunks = admitted.stream()
         if parameters.stream:
             events = ResponseEvents(made.response, context.now)
