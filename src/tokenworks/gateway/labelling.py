@@ -15,7 +15,7 @@ from tokenworks.gateway.privacy.labels import label_of_kind
 from tokenworks.gateway.privacy.masking import Vault
 from tokenworks.gateway.request_text import changed, is_readable, texts_of
 
-MOST_REMEMBERED: Final = 20_000
+MOST_REMEMBERED: Final = 2000
 """Texts whose findings are remembered: of a conversation, each turn sends all before it again."""
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
-MOST: Final = 10_000
+MOST: Final = 1000
 MOST_WAITING: Final = 1000
 """Records that wait for a follower; one who is slower misses the rest."""
 
