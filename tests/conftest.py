@@ -1,16 +1,19 @@
 """What every area's tests may use: a model small enough to be written and run in a moment."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from databases import PostgresServer, postgres_server
 from tokenworks.inference.models.gguf_writer import Writable
 from tokenworks.inference.models.random_model import TINY_CONFIG, write_random_model
 from tokenworks.inference.text.tiny_vocabulary import tiny_vocabulary
 from tokenworks.inference.text.vocabulary import ANSWER_ENDS
+from tokenworks.store.database import Database
 
 # CI judges a change by the same examples each time; people's own runs look for new ones.
 settings.register_profile("ci", derandomize=True)
@@ -48,3 +51,24 @@ def written(path: Path, vocabulary: dict[str, Writable]) -> Path:
     config = replace(TINY_CONFIG, vocabulary=len(tokens), context_length=1024, tied_embedding=False)
     write_random_model(path, config, metadata=vocabulary)
     return path
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """SQLite, and PostgreSQL where there is a server."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'books.db'}"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.fresh()
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    with Database(database_url) as database:
+        yield database

@@ -30,10 +30,6 @@ class Labelled:
     kinds: tuple[str, ...] = ()
     maskable: tuple[str, ...] = ()
 
-    @property
-    def masking_helps(self) -> bool:
-        return self.masked < self.label
-
 
 class Labeller:
     """Looks through every text of a request. What it remembers of texts is kinds, by their hash."""
