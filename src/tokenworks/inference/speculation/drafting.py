@@ -17,6 +17,9 @@ from tokenworks.inference.speculation.sources import (
 MOST_INDEXED_TOKENS = 1 << 15
 """Of a long prompt the last that many tokens are searched for what was said before."""
 
+_LONGEST_END = 24
+"""Tokens at the end of a text that say where it stands: longer ends promise no more."""
+
 _OWN, _, _SUCCESSORS, _SUGGESTED = range(4)
 """The sources' numbers."""
 
@@ -39,7 +42,11 @@ class Draft:
 
 
 class Drafting:
-    """Follows one text, draws up its drafts, and learns how often its guesses are right."""
+    """Follows one text, draws up its drafts, and learns how often its guesses are right.
+
+    A text of which nobody wants a draft is only noted, to be caught up with: following it would
+    cost more than all else that is done for a token.
+    """
 
     def __init__(self, prompt: list[int], memory: TenantMemory, common: Acceptance) -> None:
         self._memory = memory
@@ -53,27 +60,36 @@ class Drafting:
         self._places: list[Any] = [source.start for source in self._sources]
         self._own.read(prompt[-MOST_INDEXED_TOKENS:])
         self._stand(prompt[-2:])
-        self._guesses = self._guess(self._places)
+        self._unread: list[int] = []
+        self._guesses: list[Guess | None] | None = None  # None: not made for what comes next
+        self._drafted = 0  # tokens of the last draft that may yet be read
 
     def read(self, token: int, likeliest: int) -> None:
         """The text goes on with `token`; the model found `likeliest` the likeliest there."""
+        if self._guesses is None:
+            self._unread.append(token)
+            return
         for guess in self._guesses:
             if guess is not None:
                 self._acceptance.record(guess[1], guess[0] == token)
         self._memory.successors.remember(self._places[_SUCCESSORS], likeliest)
-        self._own.read([token])
-        self._stand([token])
-        self._guesses = self._guess(self._places)
+        self._unread.append(token)
+        self._guesses = None
+        if self._drafted:
+            # The token may be one of a draft; what is guessed after it is learnt from as well.
+            self._drafted -= 1
+            self._catch_up()
 
     def suggest(self, guesses: list[Guess]) -> None:
         """What a draft model says comes next."""
+        known = self._catch_up()
         self._places[_SUGGESTED] = self._suggested.suggest(guesses)
-        self._guesses[_SUGGESTED] = self._suggested.guess(self._places[_SUGGESTED])
+        known[_SUGGESTED] = self._suggested.guess(self._places[_SUGGESTED])
 
     def draft(self, most: int, least_chance: float) -> Draft:
         """At most that many tokens, ending where the chance of all of them falls below."""
         draft = Draft()
-        places, guesses, chance = self._places, self._guesses, 1.0
+        places, guesses, chance = self._places, self._catch_up(), 1.0
         while len(draft.tokens) < most:
             best, token = max(
                 (
@@ -93,7 +109,19 @@ class Drafting:
                 for source, place in zip(self._sources, places, strict=True)
             ]
             guesses = self._guess(places)
+        self._drafted = len(draft.tokens)
         return draft
+
+    def _catch_up(self) -> list[Guess | None]:
+        """Read what was only noted; the guesses at what comes next."""
+        if self._guesses is None:
+            unread, self._unread = self._unread, []
+            self._own.read(unread)
+            if len(unread) > _LONGEST_END:
+                self._places = [source.start for source in self._sources]
+            self._stand(unread[-_LONGEST_END:])
+            self._guesses = self._guess(self._places)
+        return self._guesses
 
     def _stand(self, tokens: list[int]) -> None:
         """Bring the places up to a text that ends with these further tokens."""

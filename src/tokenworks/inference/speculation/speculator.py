@@ -31,6 +31,14 @@ _PAUSES = (64, 4096)
 """A draft model that would pay if it were right is asked for one guess after so many forwards, as
 texts change; each time that it still does not pay, twice as many, up to the second number."""
 
+_LOOKS = 16
+"""Forwards in a row without a draft worth its rows, after which few are looked for."""
+_RESTS = (4, 32)
+"""So many forwards then go by before the next look; each time that it finds none, twice as many, up
+to the second number: looking costs 10 us a text, 1 to 2 % of a forward of eight."""
+_FEW_TEXTS = 3
+"""So many texts are always looked at: a row is cheap beside them, and so is a look."""
+
 
 class Drafted(Followed, Protocol):
     """What is to be known of a sequence."""
@@ -58,6 +66,7 @@ class Speculator:
         self.guessing_s = 0.0
         self._model = model
         self._pause = self._paused = 0
+        self._in_vain = self._rest = self._rested = 0
         self._common = Acceptance(KINDS)
         self._memories: OrderedDict[str, TenantMemory] = OrderedDict()  # longest unused first
 
@@ -76,14 +85,33 @@ class Speculator:
         worth = cheapest_row(rows, most, seconds)
         if worth >= 1.0:
             return [[] for _ in sequences]
+        if self._rests(len(sequences)):
+            return [[] for _ in sequences]
         drafts = [self._draft(sequence, worth) for sequence in sequences]
         lengths = choose_lengths([draft.chances for draft in drafts], rows, most, seconds)
+        self._found(any(lengths))
         if self._model is not None:
             rate = rate_of([draft.chances for draft in drafts], lengths, rows, seconds)
             if self._suggest(self._model, sequences, rows, most, seconds, rate, worth):
                 drafts = [self._draft(sequence, worth) for sequence in sequences]
                 lengths = choose_lengths([draft.chances for draft in drafts], rows, most, seconds)
         return [draft.tokens[:length] for draft, length in zip(drafts, lengths, strict=True)]
+
+    def _rests(self, texts: int) -> bool:
+        """Whether this forward goes by without a look. A draft model is asked each time: it has
+        pauses of its own."""
+        if texts <= _FEW_TEXTS or self._model is not None or self._rested >= self._rest:
+            return False
+        self._rested += 1
+        return True
+
+    def _found(self, anything: bool) -> None:
+        self._in_vain = 0 if anything else self._in_vain + 1
+        self._rested = 0
+        if self._in_vain < _LOOKS:
+            self._rest = 0
+        else:
+            self._rest = min(max(_RESTS[0], 2 * self._rest), _RESTS[1])
 
     def remember(self, tenant: str, answer: list[int]) -> None:
         """An answer is complete: later ones may say the same."""
