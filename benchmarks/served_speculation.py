@@ -16,7 +16,7 @@ from workloads import ALL, CLIENTS, Workload
 Speed = Callable[[], float]
 
 FIRST_ROUND = 20
-MOST_ROUNDS = 3
+MOST_ROUNDS = 5
 LOADS = {1: 0.2, CLIENTS: 0.5}
 """Users at once, and the share of a round's conversations that they have."""
 
