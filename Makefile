@@ -76,6 +76,10 @@ $(VENV)/installed: $(BUILD_INPUTS) | $(BIN)/python
 	$(PIP) install --quiet --editable .
 	@touch $@
 
-$(VENV)/installed-for-tests: $(BUILD_INPUTS) | $(BIN)/python
+# Its own list of pins is whole: ours would ask for another openai.
+$(VENV)/installed-for-tests: $(BUILD_INPUTS) tests/openai-2.txt | $(BIN)/python
 	$(PIP) install --quiet --editable '.[test]'
+	@rm -rf $(VENV)/openai-2
+	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/openai-2 \
+		--requirement tests/openai-2.txt
 	@touch $(VENV)/installed $@

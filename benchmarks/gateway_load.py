@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import uvloop
 
 STAMP = re.compile(rb"@(\d+) ")
+LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 END = b"0\r\n\r\n"
 
 
@@ -32,6 +33,7 @@ class Connection(asyncio.Protocol):
         self.failed = False
         self.head = b""
         self._tail = b""
+        self._told, self._missing = False, 0  # whether a body's length was said, what is left
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
@@ -51,15 +53,24 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         now = time.monotonic_ns()
         if not self.head:
-            self.head = data[:400]
-            self.failed = not data.startswith(b"HTTP/1.1 200")
+            self._begin(data)
+        else:
+            self._missing -= len(data)
         if not self.first_ns and b"data: " in data:
             self.first_ns = now
         self.delays_ns += [now - int(stamp) for stamp in STAMP.findall(data)]
         self._tail = (self._tail + data)[-8:]
-        if self._tail.endswith(END) or (self.failed and b"content-length" in data):
+        if self._missing <= 0 and (self._told or self._tail.endswith(END)):
             self.end_ns = now
             self._finish(failed=self.failed)
+
+    def _begin(self, data: bytes) -> None:
+        """The head of an answer, which comes in one piece or is taken for a failure."""
+        self.head, _, body = data.partition(b"\r\n\r\n")
+        length = LENGTH.search(self.head)
+        self._told = length is not None
+        self._missing = int(length[1]) - len(body) if length else 0
+        self.failed = not data.startswith(b"HTTP/1.1 200")
 
     def _finish(self, *, failed: bool) -> None:
         if self.done is not None and not self.done.done():
@@ -109,7 +120,7 @@ class Load:
         await connection.ask(self._data)
         if connection.failed:
             self.failures += 1
-            self.heads.append(connection.head.decode("latin-1"))
+            self.heads.append(connection.head[:400].decode("latin-1"))
             if connection.transport is not None:
                 connection.transport.close()
             return

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import IO, Any
 
 from harness import note, summary, wait_until_idle
 
@@ -55,11 +55,13 @@ class Setup:
     body: Path
 
 
-def overhead(rounds: int = 5) -> tuple[dict[str, float], dict[str, Any]]:
+def overhead(
+    rounds: int = 5, requests: int = GROWTH_REQUESTS
+) -> tuple[dict[str, float], dict[str, Any]]:
     """Keys of the result, and the figures of each round."""
     with setup(gap_ms=0.0) as at:
         found = [one_round(at) for _ in range(rounds)]
-        growth = memory_growth_mb(at)
+        growth = memory_growth_mb(at, requests)
     with setup(gap_ms=GAP_MS) as at:
         delays = [delay_ms(at) for _ in range(rounds)]
     keys = {
@@ -97,11 +99,11 @@ def delay_ms(at: Setup) -> float:
     return quantile(load(at.through, at, rate=20)["piece_ms"], 0.5) - quantile(direct, 0.5)
 
 
-def memory_growth_mb(at: Setup) -> float:
+def memory_growth_mb(at: Setup, requests: int) -> float:
     """How much more memory it has after so many requests than after the first tenth of them."""
-    tenth = GROWTH_REQUESTS // 10
+    tenth = requests // 10
     sizes = []
-    for wanted in (tenth, GROWTH_REQUESTS - tenth):
+    for wanted in (tenth, requests - tenth):
         done = 0
         while done < wanted:
             done += len(load(at.through, at, clients=CLIENTS)["whole_ms"])
@@ -140,7 +142,8 @@ def resident_mb(process: int) -> float:
 
 @contextmanager
 def setup(gap_ms: float) -> Iterator[Setup]:
-    """A backend, and a gateway before it with a key, a budget, labels, detectors and the ledger."""
+    """A backend, and a gateway before it with a key and its limits, budgets, labels, detectors and
+    the ledger."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         instant = [sys.executable, HERE / "instant_backend.py", "--gap-ms", str(gap_ms)]
@@ -149,8 +152,10 @@ def setup(gap_ms: float) -> Iterator[Setup]:
         variables = {"TOKENWORKS_HOME": str(folder)}
         policies = folder / "policies.toml"
         policies.write_text(POLICIES.format(port=port))
-        key = told(variables, "keys", "create", "--tenant", "acme")
-        told(variables, "budgets", "set", "tenant:acme", "--money", "1000000")
+        limits = ("--requests-per-minute", "1000000", "--tokens-per-minute", "1000000000")
+        key = told(variables, "keys", "create", "--tenant", "acme", *limits)
+        for holder in ("tenant:acme", f"key:{key.split('_')[1]}"):
+            told(variables, "budgets", "set", holder, "--money", "1000000")
         up = ("up", "--model", "none", "--policies", str(policies), "--port", "0")
         gateway = stack.enter_context(running([*PROGRAM, *up], variables))
         address = line_of(gateway).rsplit(" ", 1)[-1]
@@ -168,10 +173,13 @@ def setup(gap_ms: float) -> Iterator[Setup]:
 
 @contextmanager
 def running(
-    command: Sequence[str | Path], variables: dict[str, str]
+    command: Sequence[str | Path], variables: dict[str, str], log: IO[str] | None = None
 ) -> Iterator["subprocess.Popen[str]"]:
+    """A process until the block ends; what it complains of goes to `log` if there is one."""
     environment = {**os.environ, **variables}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+    ) as process:
         try:
             yield process
         finally:

@@ -8,6 +8,7 @@ of a stream says when it was sent (`time.monotonic_ns`, one clock for all proces
 
 import argparse
 import asyncio
+import contextlib
 import json
 import time
 from typing import Any
@@ -116,4 +117,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    with contextlib.suppress(KeyboardInterrupt):
+        uvloop.run(main())

@@ -17,6 +17,7 @@ from tokenworks.gateway.policies import PolicyFile
 from tokenworks.server.run import Stop, serve
 from tokenworks.server.settings import ServerSettings
 from tokenworks.telemetry.clock import MonotonicClock
+from tokenworks.telemetry.facts import Traces
 from tokenworks.telemetry.metrics import Metrics
 
 
@@ -39,6 +40,7 @@ def serving(
     policies: PolicyFile | None = None,
     books: Books | None = None,
     environment: Mapping[str, str] | None = None,
+    traces: Traces | None = None,
 ) -> Iterator[Serving]:
     """Serve the backends; at the end drain, stop, and raise whatever went wrong inside."""
     ready: Future[Serving] = Future()
@@ -53,6 +55,7 @@ def serving(
             policies=policies,
             books=books and KeptBooks(books.keys, books.budgets, Limits(MonotonicClock())),
             environment=environment,
+            traces=traces,
         )
         await serve(
             gateway,

@@ -27,6 +27,7 @@ from tokenworks.inference.models.catalogue import DEFAULT_MODEL
 from tokenworks.inference.settings import EngineSettings
 from tokenworks.server.settings import ServerSettings
 from tokenworks.store.home import Home, default_root
+from tokenworks.telemetry.settings import TelemetrySettings
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -49,6 +50,7 @@ SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "server": ServerSettings,
     "engine": EngineSettings,
     "gateway": GatewaySettings,
+    "telemetry": TelemetrySettings,
 }
 
 
@@ -89,6 +91,7 @@ class Config:
     server: ServerSettings
     engine: EngineSettings
     gateway: GatewaySettings
+    telemetry: TelemetrySettings
     origins: Mapping[str, str]
 
 
@@ -125,6 +128,7 @@ def load(
         server=compose("server", ServerSettings, given),
         engine=compose("engine", EngineSettings, given),
         gateway=compose("gateway", GatewaySettings, given),
+        telemetry=compose("telemetry", TelemetrySettings, given),
         origins={key: item.origin for key, item in given.items()},
     )
 
@@ -141,6 +145,15 @@ def network_variables(environment: Mapping[str, str] | None = None) -> dict[str,
 def environment_variables() -> Mapping[str, str]:
     """All of them, for what policies name: where the keys of backends are. Values are secrets."""
     return os.environ
+
+
+def otlp_endpoint(environment: Mapping[str, str] | None = None) -> str:
+    """The collector that OpenTelemetry's own variables name for every program of this user; empty
+    if there is none, or none is wanted."""
+    environment = os.environ if environment is None else environment
+    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return ""
+    return environment.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
 
 
 def service_manager(environment: Mapping[str, str] | None = None) -> str:

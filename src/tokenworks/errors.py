@@ -25,14 +25,21 @@
 A message says what was wrong with which value; `hint` says what to do next, often a command.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class TokenworksError(Exception):
-    """Base of the tree: `str()` gives the message, then `hint: …` on its own line."""
+    """Base of the tree: `str()` gives the message, then `hint: …` on its own line.
+
+    `explained` says in full how it came to this, for whoever administers and for nobody else.
+    """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.explained: Mapping[str, Any] = {}
 
     def __str__(self) -> str:
         return f"{self.message}\n\nhint: {self.hint}" if self.hint else self.message

@@ -124,8 +124,23 @@ def test_limits_of_users_and_tenants_hold_beside_those_of_the_key(store: KeyStor
 
     assert dict(store.allowances(key)) == {f"key:{key.id}": own, "tenant:acme": tenants}
 
-    run(store.set_limit("tenant:acme", Allowance(), actor="test"))
+    assert run(store.set_limit("tenant:acme", Allowance(), actor="test"))
     assert dict(store.allowances(key)) == {f"key:{key.id}": own}
+    assert not run(store.set_limit("tenant:acme", Allowance(), actor="test"))
+
+
+def test_the_limits_of_a_key_change_without_another_key(store: KeyStore) -> None:
+    issued = create(store, allowance=Allowance(tokens_per_minute=1))
+    more = Allowance(requests_per_minute=5)
+    holder = f"key:{issued.key.id}"
+
+    assert run(store.set_limit(holder, more, actor="test"))
+    assert dict(store.allowances(store.find(issued.text))) == {holder: more}
+    assert run(store.limits()) == {holder: more}
+    with pytest.raises(RequestError, match="no key 'none'"):
+        run(store.set_limit("key:none", more, actor="test"))
+    run(store.revoke(issued.key.id, actor="test"))
+    assert run(store.limits()) == {}
 
 
 @pytest.mark.parametrize(
@@ -163,6 +178,7 @@ def test_every_change_is_in_the_audit_log_with_who_made_it(
     issued = create(store)
     run(store.rotate(issued.key.id, actor="key:admin"))
     run(store.revoke(issued.key.id, actor="key:admin"))
+    run(store.set_limit("tenant:acme", Allowance(tokens_per_minute=9), actor="key:admin"))
     run(store.set_limit("tenant:acme", Allowance(), actor="key:admin"))
 
     rows = database.read_now(audit.read)
@@ -172,6 +188,7 @@ def test_every_change_is_in_the_audit_log_with_who_made_it(
         ("key:admin", "key.rotate", f"key:{issued.key.id}"),
         ("key:admin", "key.revoke", f"key:{issued.key.id}"),
         ("key:admin", "limit.set", "tenant:acme"),
+        ("key:admin", "limit.remove", "tenant:acme"),
     ]
     assert database.read_now(audit.verify) is None
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenworks.accounts import export, ledger
 from tokenworks.accounts.ledger import LedgerRow, entries_of
 from tokenworks.accounts.periods import day_of
-from tokenworks.accounts.usage import bill, usage
+from tokenworks.accounts.usage import GROUPS, bill, usage
 from tokenworks.errors import RequestError
 from tokenworks.store.database import Database
 from tokenworks.store.transaction import Transaction
@@ -35,6 +35,7 @@ def row(
     money: int = 7,
     reserved: int = 10,
     energy_j: float | None = None,
+    gap_p50_ms: float | None = None,
 ) -> LedgerRow:
     return LedgerRow(
         id=name,
@@ -58,8 +59,8 @@ def row(
         reserved_tokens=20,
         energy_j=energy_j,
         first_token_ms=12.5,
-        gap_p50_ms=None,
-        gap_p99_ms=3.25,
+        gap_p50_ms=gap_p50_ms,
+        gap_p99_ms=None if gap_p50_ms is None else 2 * gap_p50_ms,
         attempts=1,
         route='{"why":"cheapest"}',
     )
@@ -145,6 +146,35 @@ def test_usage_is_summed_by_whatever_is_asked(filled: Database) -> None:
     assert (bob.completion_tokens, bob.reasoning_tokens, bob.tokens) == (10, 4, 30)
 
 
+def test_usage_tells_how_long_people_waited(database: Database) -> None:
+    write(database, row("1", gap_p50_ms=2.0), row("2", gap_p50_ms=4.0), row("3"))
+    write(database, row("4", user="bob"))
+    ada, bob = database.read_now(lambda t: usage(t, by=("user",)))
+
+    assert (ada.first_token_ms, ada.gap_p50_ms, ada.gap_p99_ms) == (12.5, 3.0, 8.0)
+    assert (bob.first_token_ms, bob.gap_p50_ms, bob.gap_p99_ms) == (12.5, None, None)
+
+
+@pytest.mark.parametrize("group", list(GROUPS))
+def test_a_bill_has_lines_by_whatever_is_asked(filled: Database, group: str) -> None:
+    found = filled.read_now(lambda t: bill(t, "acme", "2026-11", by=(group,)))
+
+    assert found.money == 36
+    assert all(list(line.group) == [group] for line in found.lines)
+
+
+def test_a_bill_says_what_each_backend_is_owed(database: Database) -> None:
+    """Of an answer that two backends were asked for, each gets its part."""
+    both = row("1", backend="far", money=22)
+    entries = entries_of("acme", (("slow", 7), ("far", 15)))
+    database.write_now(lambda t: ledger.write(t, both, entries))
+    write(database, row("2", backend="far", money=1), row("3", tenant="other", money=9))
+    found = database.read_now(lambda t: bill(t, "acme", "2026-11"))
+
+    assert found.backends == {"far": 16, "slow": 7}
+    assert found.money == sum(found.backends.values())
+
+
 def test_usage_of_some_and_by_day(filled: Database) -> None:
     days = filled.read_now(lambda t: usage(t, by=("day",), where={"tenant": "acme"}))
     (whole,) = filled.read_now(usage)
@@ -201,6 +231,20 @@ def test_what_usage_cannot_be_asked_is_refused(
 ) -> None:
     with pytest.raises(RequestError):
         database.read_now(lambda t: usage(t, **arguments))  # type: ignore[arg-type]
+
+
+def test_a_bill_s_lines_are_exported_and_run_nothing(filled: Database) -> None:
+    write(filled, row("7", user="=cmd()", money=3))
+    bills = [filled.read_now(lambda t: bill(t, "acme", "2026-11", by=("user", "label")))]
+    read = list(csv.DictReader(io.StringIO(export.bills_csv(bills))))
+
+    assert [(one["tenant"], one["month"], one["user"], one["money"]) for one in read] == [
+        ("acme", "2026-11", "'=cmd()", "3"),
+        ("acme", "2026-11", "ada", "2"),
+        ("acme", "2026-11", "bob", "34"),
+    ]
+    assert {"cached_tokens", "reasoning_tokens", "energy_j", "gap_p99_ms"} <= set(read[0])
+    assert export.bills_csv([]).startswith("tenant,month,requests")
 
 
 def exported(database: Database, tenant: str | None = None) -> list[LedgerRow]:

@@ -1,5 +1,6 @@
 """Keys, budgets and the bill by their commands, with a gateway in front of another server."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -58,7 +59,15 @@ def test_a_key_made_here_opens_a_running_gateway_and_its_requests_are_billed(
     assert (bill["tenant"], line["requests"], line["money"]) == ("acme", 1, 15)
     assert line["group"] == {"model": "helper", "backend": "far"}
     assert (budget["spent"], budget["reserved"]) == (15, 0)
-    assert "$0.000015" in tokenworks("bill", home=tmp_path).stdout
+    assert bill["backends"] == {"far": 15}
+    assert (line["cached_tokens"], line["reasoning_tokens"]) == (2, 0)
+    assert line["first_token_ms"] > 0
+    shown = tokenworks("bill", home=tmp_path).stdout
+    assert "$0.000015" in shown
+    assert "reasoning" in shown
+    lines = tokenworks("bill", "--by", "key", "--by", "label", "--csv", home=tmp_path, check=True)
+    (told,) = csv.DictReader(lines.stdout.splitlines())
+    assert (told["key"], told["label"], told["money"]) == (key["id"], "internal", "15")
     assert key["key"] not in (tmp_path / "stderr.log").read_text()
 
 
@@ -86,6 +95,7 @@ def test_a_rotated_key_is_shown_once_and_listed_without_its_secret(tmp_path: Pat
         (("budgets", "set", "tenant:acme", "--money", "five"), "no amount of money"),
         (("budgets", "remove", "tenant:acme"), "no budget"),
         (("bill", "--tenant", "acme", "--month", "2026-13"), "no month"),
+        (("bill", "--tenant", "acme", "--by", "weather"), "tenant, user, key"),
         (("up", "--model", "none"), "nothing to serve"),
         (("up", "--model", "none", "--policies", "nowhere.toml"), "cannot be read"),
     ],

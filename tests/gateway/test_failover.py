@@ -14,7 +14,6 @@ from tokenworks.gateway.failover import (
     WhenBroken,
     answer,
 )
-from tokenworks.gateway.hedging import Hedge
 from tokenworks.gateway.scripted import ScriptedBackend
 
 STORY = ("One ", "two ", "three ", "four ", "five.")
@@ -199,30 +198,3 @@ def test_tool_calls_are_never_joined() -> None:
 
     with pytest.raises(BackendLost):
         told(attempt(Calling()), attempt(ScriptedBackend(STORY), "b", "replay"))
-
-
-def hedge(first: ScriptedBackend, second: ScriptedBackend, after_s: float) -> tuple[str, list[str]]:
-    chosen: list[str] = []
-
-    async def collect() -> str:
-        both = Hedge(attempt(first, "a"), attempt(second, "b"), after_s, chosen.append)
-        return "".join([chunk.text async for chunk in both.stream(REQUEST)])
-
-    return asyncio.run(collect()), chosen
-
-
-def test_a_hedge_takes_whoever_speaks_first_and_cancels_the_other() -> None:
-    slow, quick = ScriptedBackend(STORY, delay_s=30), ScriptedBackend(("Quick.",))
-
-    assert hedge(slow, quick, 0.01) == ("Quick.", ["b"])
-    assert slow.closed_early == 1
-    assert hedge(quick, slow, 5) == ("Quick.", ["a"])
-    assert len(slow.requests) == 1  # not asked again
-
-
-def test_a_hedge_whose_first_backend_fails_asks_the_second_at_once() -> None:
-    broken = ScriptedBackend(STORY, fault=BackendError("no route"))
-
-    assert hedge(broken, ScriptedBackend(("Here.",)), 30) == ("Here.", ["b"])
-    with pytest.raises(BackendError):
-        hedge(broken, broken, 0.01)

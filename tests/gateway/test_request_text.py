@@ -127,3 +127,25 @@ def test_images_and_bare_tokens_cannot_be_read() -> None:
     assert not is_readable(asked(text, image))
     assert not is_readable(Completion(request_id="r", model="m", prompt=[1, 2]))
     assert is_readable(Completion(request_id="r", model="m", prompt="x"))
+
+
+def test_an_id_that_the_client_gave_is_looked_through_and_one_of_ours_is_not() -> None:
+    """It goes to backends in a header. Ours is random: what looks like a number there is none."""
+
+    def texts(identity: str) -> list[str]:
+        return list(texts_of(Completion(request_id=identity, model="m", prompt="x")))
+
+    assert texts("order-13812345678") == ["order-13812345678", "x"]
+    assert texts("13812345678") == ["13812345678", "x"]
+    assert texts("13812345678abcde") == ["x"]
+    assert texts("6592782195058312") == ["x"]
+
+
+def test_where_an_image_is_found_is_text_and_what_it_shows_is_not() -> None:
+    parts = [
+        {"type": "image_url", "image_url": {"url": url}}
+        for url in ("https://a.example/p?of=13812345678", "data:image/png;base64,AAAA")
+    ]
+    request = Completion(request_id="", model="m", messages=[{"role": "user", "content": parts}])
+
+    assert list(texts_of(request)) == ["https://a.example/p?of=13812345678"]

@@ -1,6 +1,6 @@
 import pytest
 
-from tokenworks.accounts.keys import Key
+from tokenworks.accounts.keys import Key, alias_of
 from tokenworks.errors import UnknownCaller
 from tokenworks.server.callers import Callers, KeyRing
 
@@ -16,6 +16,9 @@ class Ring:
         if text not in self._texts:
             raise UnknownCaller("This key is not known here")
         return Key(id=text, tenant="acme")
+
+    def alias(self, text: str) -> str:
+        return alias_of(text, b"the installation's own secret")
 
 
 def test_where_no_key_is_asked_for_everybody_may_ask_and_nobody_administer() -> None:
@@ -39,6 +42,17 @@ def test_the_file_s_key_is_the_owner_s(ring: KeyRing | None) -> None:
     for wrong in ("", "the owner's own keY", "the owner's own key2", "\udc80"):
         with pytest.raises(UnknownCaller):
             callers.identify(wrong)
+
+
+def test_nobody_who_reads_the_books_can_try_out_what_key_a_name_stands_for() -> None:
+    """Of a known text, the name cannot be computed without the installation's secret."""
+    known = [Callers(None, None).identify("sk-guess").tenant for _ in range(2)]
+    here = Callers(None, Ring()).identify("sk-guess").tenant
+
+    assert len({*known, here}) == 3
+    assert here == Callers(None, Ring()).identify("sk-guess").tenant != alias_of("sk-guess", b"x")
+    assert Callers("the owner's own key").identify("the owner's own key").tenant == "owner"
+    assert Callers("another key").identify("another key").tenant == "owner"
 
 
 def test_a_key_that_was_made_here_is_known() -> None:

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from serving import Serving, serving
 from tokenworks.accounts.books import Books, opened
 from tokenworks.accounts.budget_rows import Budget
 from tokenworks.accounts.keys import NewKey
+from tokenworks.accounts.ledger import page
 from tokenworks.accounts.usage import usage
 from tokenworks.gateway.policies import PolicyFile
 from upstream_replies import Script
@@ -369,18 +371,25 @@ def test_an_answer_goes_on_where_another_backend_broke_off(
     assert answer.startswith(begun["content"])
 
 
-def test_a_slow_backend_is_hedged_and_who_answers_is_billed(
+def test_a_slow_backend_is_hedged_and_both_are_billed(
     tmp_path: Path, site: UpstreamServer, cloud: UpstreamServer, books: Books
 ) -> None:
     key = key_for(books)
-    both = (backend(site, "rack", "site", "secret"), backend(cloud, "far", "cloud", "internal"))
+    prices = 'prices = { input = "1.00", output = "2.00" }'
+    slow = backend(site, "slow", "site", "internal", prices)
+    both = (slow, backend(cloud, "far", "cloud", "internal"))
     site.script = Script(pieces=("late",), delay_s=5)
     began = time.monotonic()
     with hybrid(tmp_path, *both, policies="[failover]\nhedge_after_s = 0.1\n", books=books) as it:
         assert say(it, key=key, stream=True) == HELLO
     assert time.monotonic() - began < 5
-    (row,) = books.database.read_now(lambda transaction: usage(transaction, by=("backend",)))
-    assert (row.group, row.money) == ({"backend": "far"}, 15)
+    (row,) = books.database.read_now(partial(page, since=0.0, until=2**40))
+    # Whoever was overtaken has read the prompt: as many tokens as the other one counted.
+    assert (row.backend, row.money, row.attempts, row.excess) == ("far", 15 + 7, 2, 0)
+    assert json.loads(row.route) == [
+        {"backend": "slow", "overtaken": True, "money": 7, "estimated": True},
+        {"backend": "far", "money": 15},
+    ]
 
 
 def test_a_second_backend_that_the_budget_does_not_cover_is_not_asked(

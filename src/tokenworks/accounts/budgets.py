@@ -53,6 +53,11 @@ class Budgets:
         self._count = itertools.count(1)
         self._unfinished: list[Work[object]] = []
 
+    @property
+    def unsettled(self) -> int:
+        """Ends of requests that the database could not take yet."""
+        return len(self._unfinished)
+
     async def reserve(self, request: Request, amounts: Amounts) -> Reservation:
         """Reserve, durably. Use the id that the reservation has from here on.
 
@@ -101,9 +106,8 @@ class Budgets:
 
         if not await self._database.write(work):
             raise RequestError(f"The request {reservation.request_id} has ended")
-        whole = Amounts(
-            money=reservation.amounts.money + further.money,
-            tokens=reservation.amounts.tokens + further.tokens,
+        whole = Amounts.at_most(
+            reservation.amounts.money + further.money, reservation.amounts.tokens + further.tokens
         )
         return Reservation(
             request_id=reservation.request_id,

@@ -1,4 +1,4 @@
-"""The ledger for other programs: rows as CSV or JSON, a page at a time."""
+"""The books for other programs: the ledger as CSV or JSON, a page at a time; sums as CSV."""
 
 import csv
 import io
@@ -10,8 +10,10 @@ import msgspec
 
 from tokenworks.accounts import ledger
 from tokenworks.accounts.ledger import COLUMNS, LedgerRow
+from tokenworks.accounts.usage import Bill, UsageRow
 from tokenworks.store.database import Database
 
+_SUMMED: Final = tuple(name for name in UsageRow.__struct_fields__ if name != "group")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """How a text begins that spreadsheets would run."""
 
@@ -38,6 +40,21 @@ def csv_header() -> str:
 def csv_lines(rows: Sequence[LedgerRow]) -> str:
     """No cell is a formula to a spreadsheet, whatever name somebody chose."""
     return _lines([[_cell(getattr(row, name)) for name in COLUMNS] for row in rows])
+
+
+def bills_csv(bills: Sequence[Bill]) -> str:
+    """Their lines, each with its tenant and month."""
+    lines = [(bill, line) for bill in bills for line in bill.lines]
+    groups = [name for name in (lines[0][1].group if lines else ()) if name != "tenant"]
+    header = ["tenant", "month", *groups, *_SUMMED]
+    rows = [
+        [
+            *map(_cell, (bill.tenant, bill.month, *(line.group[name] for name in groups))),
+            *(_cell(getattr(line, name)) for name in _SUMMED),
+        ]
+        for bill, line in lines
+    ]
+    return _lines([header, *rows])
 
 
 def json_lines(rows: Sequence[LedgerRow]) -> str:

@@ -81,25 +81,37 @@ def revoke(transaction: Transaction, key_id: str, at: float) -> None:
     count_change(transaction)
 
 
-def is_revoked(transaction: Transaction, key_id: str, at: float) -> bool:
+def is_revoked(transaction: Transaction, key_id: str) -> bool:
     row = transaction.row("SELECT revoked_at FROM keys WHERE id = ?", key_id)
-    return row is not None and row[0] is not None and row[0] <= at
+    return row is not None and row[0] is not None
 
 
 def set_limit(transaction: Transaction, holder: str, allowance: Allowance) -> None:
-    """Limits of a user or a tenant; both None: none."""
-    transaction.run("DELETE FROM rate_limits WHERE holder = ?", holder)
-    if allowance != Allowance():
-        transaction.run(
-            "INSERT INTO rate_limits VALUES (?, ?, ?)",
-            holder,
-            allowance.requests_per_minute,
-            allowance.tokens_per_minute,
-        )
+    """Limits of a key, a user or a tenant, in place of those it has; both None: none."""
+    numbers = (allowance.requests_per_minute, allowance.tokens_per_minute)
+    kind, _, key_id = holder.partition(":")
+    if kind == "key":
+        sql = "UPDATE keys SET requests_per_minute = ?, tokens_per_minute = ? WHERE id = ?"
+        transaction.run(sql, *numbers, key_id)
+    else:
+        transaction.run("DELETE FROM rate_limits WHERE holder = ?", holder)
+        if allowance != Allowance():
+            transaction.run("INSERT INTO rate_limits VALUES (?, ?, ?)", holder, *numbers)
     count_change(transaction)
 
 
+def all_limits(transaction: Transaction) -> dict[str, Allowance]:
+    """By holder, in order: of tenants, users, and keys that were not revoked."""
+    keys = {
+        f"key:{key.id}": key.allowance
+        for key in all_keys(transaction)
+        if key.allowance != Allowance() and key.revoked_at is None
+    }
+    return dict(sorted({**limits(transaction), **keys}.items()))
+
+
 def limits(transaction: Transaction) -> Mapping[str, Allowance]:
+    """Those of users and tenants: keys have theirs with them."""
     rows = transaction.rows(
         "SELECT holder, requests_per_minute, tokens_per_minute FROM rate_limits"
     )

@@ -16,6 +16,7 @@ from tokenworks.accounts.keys import (
     IssuedKey,
     Key,
     NewKey,
+    alias_of,
     digest_of,
     new_id,
     new_text,
@@ -68,6 +69,10 @@ class KeyStore:
     def find(self, text: str) -> Key:
         """The key that this text opens now. Raises UnknownCaller."""
         return self._table.find(text, self._wall())
+
+    def alias(self, text: str) -> str:
+        """A name for whoever sends a text that opens nothing: the same after a restart."""
+        return alias_of(text, self._secret)
 
     def allowances(self, key: Key) -> Allowances:
         return self._table.allowances(key)
@@ -130,25 +135,34 @@ class KeyStore:
 
         await self._change(work)
 
-    async def set_limit(self, holder: str, allowance: Allowance, *, actor: str) -> None:
-        """Limit a user or a tenant. Raises RequestError; a key's limits are made with it."""
+    async def limits(self) -> dict[str, Allowance]:
+        """The rate limits there are, by holder."""
+        return await self._database.read(key_rows.all_limits)
+
+    async def set_limit(self, holder: str, allowance: Allowance, *, actor: str) -> bool:
+        """Limit a key, a user or a tenant, in place of the limits it has; both None: no more.
+
+        Whether it had any before. Raises RequestError for a holder or a number that cannot be.
+        """
         holder = check_holder(holder)
-        if holder.startswith("key:"):
-            raise RequestError("The limits of a key are set when it is made", param="holder")
         _check_allowance(allowance)
 
-        def work(transaction: Transaction) -> None:
+        def work(transaction: Transaction) -> bool:
+            if holder.startswith("key:"):
+                _existing(transaction, holder.removeprefix("key:"))
+            had_some = holder in key_rows.all_limits(transaction)
             key_rows.set_limit(transaction, holder, allowance)
             audit.append(
                 transaction,
                 at=self._wall(),
                 actor=actor,
-                action="limit.set",
+                action="limit.set" if allowance != Allowance() else "limit.remove",
                 subject=holder,
                 details=msgspec.to_builtins(allowance),
             )
+            return had_some
 
-        await self._change(work)
+        return await self._change(work)
 
     async def _change(self, work: Callable[[Transaction], T]) -> T:
         result = await self._database.write(work)

@@ -129,5 +129,12 @@ def digest_of(text: str, secret: bytes) -> str:
     return blake2b(data, key=secret, digest_size=32, person=b"tokenworks key").hexdigest()
 
 
+def alias_of(text: str, secret: bytes) -> str:
+    """A name, in 24 hexadecimal digits, for whoever sends a text that opens nothing. Only who has
+    the secret can tell whether a guess of the text is right."""
+    data = text[:_LONGEST].encode("utf-8", "surrogatepass")
+    return blake2b(data, key=secret, digest_size=12, person=b"tokenworks alias").hexdigest()
+
+
 def _letters(data: bytes) -> str:
     return b32encode(data).decode().lower().rstrip("=")

@@ -98,7 +98,7 @@ def reserve(
     was revoked, in whichever process.
     """
     caller = request.caller
-    if caller.key_id and key_rows.is_revoked(transaction, caller.key_id, at):
+    if caller.key_id and key_rows.is_revoked(transaction, caller.key_id):
         raise UnknownCaller(f"The key {caller.key_id} was revoked")
     request_id = request.request_id
     while _is_taken(transaction, request_id):

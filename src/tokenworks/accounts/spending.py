@@ -32,6 +32,11 @@ class Amounts(msgspec.Struct, frozen=True, kw_only=True):
         if not (0 <= self.money <= MOST and 0 <= self.tokens <= MOST):
             raise ValueError(f"amounts are not between 0 and 2**53: {self}")
 
+    @classmethod
+    def at_most(cls, money: int, tokens: int) -> "Amounts":
+        """What is beyond all amounts counts as the largest: no smaller budget covers that."""
+        return cls(money=min(money, MOST), tokens=min(tokens, MOST))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetState:

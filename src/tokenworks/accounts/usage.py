@@ -30,12 +30,18 @@ _SUMS: Final = (
     *("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens"),
     *("tokens", "money", "energy_j"),
 )
+BY_BACKEND: Final = ("model", "backend")
 _MONTH: Final = re.compile(r"[12]\d{3}-(0[1-9]|1[0-2])")
 
 
 class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
     """Sums over the requests of one group. Money in micro-units; `excess` is what went beyond
-    reservations, `lost` how many requests were lost with their gateway."""
+    reservations, `lost` how many requests were lost with their gateway.
+
+    Times in milliseconds, None where no request has any: `first_token_ms` until the first token and
+    `gap_p50_ms` between pieces are averages, over requests and over their medians; `gap_p99_ms` is
+    the longest of the requests' 99th percentiles.
+    """
 
     group: dict[str, str]
     requests: int
@@ -48,14 +54,20 @@ class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
     money: int
     excess: int
     energy_j: float
+    first_token_ms: float | None = None
+    gap_p50_ms: float | None = None
+    gap_p99_ms: float | None = None
 
 
 class Bill(msgspec.Struct, frozen=True, kw_only=True):
-    """What a tenant owes for a month of UTC, line by line: by model and backend."""
+    """What a tenant owes for a month of UTC, line by line; a request is in the line of the backend
+    that ended it. `backends`: what each is owed, of answers that several worked for each its part.
+    """
 
     tenant: str
     month: str
     lines: tuple[UsageRow, ...]
+    backends: dict[str, int] = {}
 
     @property
     def money(self) -> int:
@@ -90,20 +102,22 @@ def usage(
     ]
 
 
-def bill(transaction: Transaction, tenant: str, month: str) -> Bill:
-    """What a tenant owes for a month, as 2026-11. Raises RequestError for what is no month."""
+def bill(transaction: Transaction, tenant: str, month: str, by: Sequence[str] = BY_BACKEND) -> Bill:
+    """What a tenant owes for a month, as 2026-11. Raises RequestError for what is no month, and for
+    a group that is none."""
     if not _MONTH.fullmatch(month):
         raise RequestError(f"{month[:40]!r} is no month", hint="e.g. 2026-11", param="month")
     first = f"{month}-01"
-    next_month = datetime.strptime(first, "%Y-%m-%d") + timedelta(days=32)
-    lines = usage(
-        transaction,
-        by=("model", "backend"),
-        since=first,
-        until=next_month.strftime("%Y-%m-01"),
-        where={"tenant": tenant},
+    after = (datetime.strptime(first, "%Y-%m-%d") + timedelta(days=32)).strftime("%Y-%m-01")
+    lines = usage(transaction, by=by, since=first, until=after, where={"tenant": tenant})
+    owed = transaction.rows(
+        "SELECT e.account, SUM(e.money) FROM entries e JOIN requests r ON r.id = e.request_id "
+        "WHERE r.tenant = ? AND r.at >= ? AND r.at < ? AND e.account LIKE 'backend:%' "
+        "GROUP BY e.account ORDER BY e.account",
+        *(tenant, _start_of_day(first, "month"), _start_of_day(after, "month")),
     )
-    return Bill(tenant=tenant, month=month, lines=tuple(lines))
+    backends = {account.removeprefix("backend:"): -int(money) for account, money in owed}
+    return Bill(tenant=tenant, month=month, lines=tuple(lines), backends=backends)
 
 
 def column_of(name: str, param: str) -> ColumnElement[str]:
@@ -124,6 +138,9 @@ def _sums() -> list[ColumnElement[Any]]:
         func.sum(case((requests.status == "lost", 1), else_=0)),
         func.sum(excess),
         *(func.sum(requests[name]) for name in _SUMS),
+        func.avg(requests.first_token_ms),
+        func.avg(requests.gap_p50_ms),
+        func.max(requests.gap_p99_ms),
     ]
 
 
@@ -131,15 +148,24 @@ def _usage_row(names: Sequence[str], row: tuple[object, ...]) -> UsageRow:
     group = dict(zip(names, map(str, row), strict=False))
     requests, lost, excess, *sums = row[len(names) :]
     # PostgreSQL adds whole numbers up to decimals.
-    whole = {name: int(str(value)) for name, value in zip(_SUMS[:-1], sums, strict=False)}
+    *counts, energy_j = sums[: len(_SUMS)]
+    whole = {name: int(str(value)) for name, value in zip(_SUMS[:-1], counts, strict=True)}
+    first_token_ms, gap_p50_ms, gap_p99_ms = map(_float, sums[len(_SUMS) :])
     return UsageRow(
         group=group,
         requests=int(str(requests)),
         lost=int(str(lost)),
         excess=int(str(excess)),
-        energy_j=float(str(sums[-1] or 0)),
+        energy_j=float(str(energy_j or 0)),
+        first_token_ms=first_token_ms,
+        gap_p50_ms=gap_p50_ms,
+        gap_p99_ms=gap_p99_ms,
         **whole,
     )
+
+
+def _float(value: object) -> float | None:
+    return None if value is None else float(str(value))
 
 
 def _start_of_day(day: str, param: str) -> float:

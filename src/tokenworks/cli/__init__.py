@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from tokenworks import __version__
-from tokenworks.cli.accounts import bill, budgets_app, keys_app
+from tokenworks.cli.accounts import bill, budgets_app, keys_app, limits_app
+from tokenworks.cli.backup import backup, restore
 from tokenworks.cli.options import (
     ConfigFile,
     DraftModel,
@@ -22,6 +23,7 @@ from tokenworks.cli.options import (
     Speculation,
     Weights,
 )
+from tokenworks.cli.route import route_app
 from tokenworks.errors import TokenworksError
 
 app = typer.Typer(
@@ -35,8 +37,12 @@ app = typer.Typer(
 models_app = typer.Typer(help="List, fetch, look into and remove models.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 app.add_typer(keys_app, name="keys")
+app.add_typer(limits_app, name="limits")
 app.add_typer(budgets_app, name="budgets")
+app.add_typer(route_app, name="route")
 app.command()(bill)
+app.command()(backup)
+app.command()(restore)
 
 _show_tracebacks = False
 

@@ -1,4 +1,4 @@
-"""The commands about who may ask and what it costs: keys, budgets, bill.
+"""The commands about who may ask and what it costs: keys, limits, budgets, bill.
 
 Parts are imported inside the commands, so that `--help` is quick.
 """
@@ -10,11 +10,13 @@ import typer
 from tokenworks.cli.options import ConfigFile, Json
 
 keys_app = typer.Typer(help="Make, list, rotate and revoke keys.", no_args_is_help=True)
+limits_app = typer.Typer(help="Limit requests and tokens a minute.", no_args_is_help=True)
 budgets_app = typer.Typer(help="Limit money and tokens.", no_args_is_help=True)
 
 KeyId = Annotated[str, typer.Argument(metavar="ID", help="As `keys list` shows it.")]
 Holder = Annotated[str, typer.Argument(help="tenant:NAME, user:TENANT/NAME or key:ID.")]
 Period = Annotated[str, typer.Option(help="day, month or total.")]
+PerMinute = Annotated[int | None, typer.Option(min=0)]
 
 
 @keys_app.command("create")
@@ -29,8 +31,8 @@ def create_key(
     model: Annotated[
         list[str] | None, typer.Option(help="Only models like this; may be given again.")
     ] = None,
-    requests_per_minute: Annotated[int | None, typer.Option(min=0)] = None,
-    tokens_per_minute: Annotated[int | None, typer.Option(min=0)] = None,
+    requests_per_minute: PerMinute = None,
+    tokens_per_minute: PerMinute = None,
     most_priority: Annotated[
         int, typer.Option(min=-10, max=10, help="Highest priority of a request.")
     ] = 0,
@@ -94,6 +96,42 @@ def revoke_key(key_id: KeyId, config: ConfigFile = None) -> None:
     revoke(load(config_file=config), key_id)
 
 
+@limits_app.command("set")
+def set_limit(
+    holder: Holder,
+    requests_per_minute: PerMinute = None,
+    tokens_per_minute: PerMinute = None,
+    config: ConfigFile = None,
+) -> None:
+    """Limit what a holder may use a minute, in place of the limits it has."""
+    from tokenworks.accounts.limits import Allowance
+    from tokenworks.cli.limits import put
+    from tokenworks.config import load
+
+    allowance = Allowance(
+        requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute
+    )
+    put(load(config_file=config), holder, allowance)
+
+
+@limits_app.command("remove")
+def remove_limit(holder: Holder, config: ConfigFile = None) -> None:
+    """Let a holder use as much a minute as it likes."""
+    from tokenworks.cli.limits import remove
+    from tokenworks.config import load
+
+    remove(load(config_file=config), holder)
+
+
+@limits_app.command("list")
+def list_limits(as_json: Json = False, config: ConfigFile = None) -> None:
+    """All limits of keys, users and tenants."""
+    from tokenworks.cli.limits import show
+    from tokenworks.config import load
+
+    show(load(config_file=config), json=as_json)
+
+
 @budgets_app.command("set")
 def set_budget(
     holder: Holder,
@@ -132,11 +170,20 @@ def list_budgets(as_json: Json = False, config: ConfigFile = None) -> None:
 def bill(
     tenant: Annotated[str | None, typer.Option(help="Only this one's.")] = None,
     month: Annotated[str | None, typer.Option(help="e.g. 2026-11 [default: this one].")] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A line for each user, key, model, backend, tier, label, status or day; "
+            "may be given again [default: model, backend]."
+        ),
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV for programs.")] = False,
     as_json: Json = False,
     config: ConfigFile = None,
 ) -> None:
-    """What a month has cost: by tenant, model and backend."""
+    """What a month has cost, tenant by tenant."""
+    from tokenworks.accounts.usage import BY_BACKEND
     from tokenworks.cli.bill import show
     from tokenworks.config import load
 
-    show(load(config_file=config), tenant, month, json=as_json)
+    show(load(config_file=config), tenant, month, by or BY_BACKEND, csv=as_csv, json=as_json)

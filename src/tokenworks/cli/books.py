@@ -1,13 +1,28 @@
 """Where the books of this installation are."""
 
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from tokenworks.accounts import books
 from tokenworks.accounts.books import Books
 from tokenworks.config import Config
+from tokenworks.store.backup import Place
+from tokenworks.store.backup_restore import finish
 
 
 def opened(config: Config) -> AbstractContextManager[Books]:
     """Keys, budgets and the ledger. Raises ConfigError or StoreError."""
-    url = config.gateway.database or f"sqlite:///{config.home.database}"
-    return books.opened(url, config.home.secret)
+    place = place_of(config)
+    finish(place)
+    return books.opened(place.database, place.secret)
+
+
+def place_of(config: Config) -> Place:
+    """Where all of this installation's state is that a backup holds."""
+    policies = config.gateway.policies
+    return Place(
+        database=config.gateway.database or f"sqlite:///{config.home.database}",
+        secret=config.home.secret,
+        policies=Path(policies).expanduser() if policies else None,
+        folder=config.home.secret.parent,
+    )

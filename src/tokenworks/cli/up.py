@@ -1,5 +1,6 @@
 """`tokenworks up`: the model, the engine and the server, wired together in the foreground."""
 
+import gc
 import json
 import shlex
 import shutil
@@ -14,11 +15,13 @@ from tokenworks.cli.console import aside, data
 from tokenworks.cli.memory import check_memory, need_of, statement_of
 from tokenworks.cli.models import ensure
 from tokenworks.cli.plan import rounding_for
+from tokenworks.cli.traces import traces_of
 from tokenworks.config import Config, environment_variables, service_manager
 from tokenworks.errors import ConfigError
 from tokenworks.fleet.discover.memory import read_memory
 from tokenworks.fleet.service_manager import READY, notify
 from tokenworks.gateway.books import KeptBooks
+from tokenworks.gateway.embedding_device import EncoderBackend
 from tokenworks.gateway.engine import EngineBackend
 from tokenworks.gateway.gateway import Gateway
 from tokenworks.gateway.policies import PolicyFile
@@ -41,7 +44,7 @@ def run(config: Config, *, debug: bool) -> None:
     read_api_key(config.server)  # said before a long download, not after it
     policies = PolicyFile(Path(config.gateway.policies) if config.gateway.policies else None)
     metrics = Metrics()
-    backends = [] if config.model == NO_MODEL else [_engine(config, metrics)]
+    backends = [] if config.model == NO_MODEL else [_own(config, metrics)]
     served = [model for one in backends for model in one.models]
     served += [model for one in policies.current.backends for model in one.models]
     if not served:
@@ -51,11 +54,13 @@ def run(config: Config, *, debug: bool) -> None:
         )
 
     def ready(url: str) -> None:
-        data.print(welcome(url, served[0], config.server))
+        gc.freeze()  # what is there now stays: going through it for garbage would stall streams
+        embeds = any(isinstance(one, EncoderBackend) for one in backends)
+        data.print(welcome(url, served[0], config.server, embeds=embeds))
         sys.stdout.flush()
         notify(service_manager(), READY)
 
-    with opened(config) as books:
+    with opened(config) as books, traces_of(config) as traces:
         clock = MonotonicClock()
         gateway = Gateway(
             backends,
@@ -64,15 +69,23 @@ def run(config: Config, *, debug: bool) -> None:
             policies=policies,
             books=KeptBooks(books.keys, books.budgets, Limits(clock)),
             environment=environment_variables(),
+            traces=traces,
         )
         serve(gateway, config.server, metrics, books=books, on_ready=ready)
     aside.print("stopped", style="dim")
 
 
-def _engine(config: Config, metrics: Metrics) -> EngineBackend:
-    """This machine's own engine, not started yet."""
+def _own(config: Config, metrics: Metrics) -> EngineBackend | EncoderBackend:
+    """What answers on this machine, not started yet: an engine, or for vectors an encoder."""
     model, path = ensure(config, config.model)
-    check_model(path)
+    if not is_encoder(path):
+        return _engine(config, metrics, model, path)
+    aside.print(f"loading {model}, an encoder: it answers /v1/embeddings alone", style="dim")
+    settings = msgspec.structs.replace(config.engine, model_path=str(path), model_id=model)
+    return EncoderBackend(settings)
+
+
+def _engine(config: Config, metrics: Metrics, model: str, path: Path) -> EngineBackend:
     draft = draft_for(config, path)
     check_memory(config, need_of(config, path, draft), read_memory())
     # Chosen once, here: an engine that is started again goes on with the very same weights.
@@ -86,7 +99,7 @@ def _engine(config: Config, metrics: Metrics) -> EngineBackend:
     return EngineBackend(engine, metrics=metrics)
 
 
-def welcome(url: str, model: str, settings: ServerSettings) -> str:
+def welcome(url: str, model: str, settings: ServerSettings, *, embeds: bool = False) -> str:
     """What to try next, ready to paste."""
     program = (
         "tokenworks" if shutil.which("tokenworks") == sys.argv[0] else shlex.quote(sys.argv[0])
@@ -98,6 +111,14 @@ def welcome(url: str, model: str, settings: ServerSettings) -> str:
     quoted = shlex.quote(body)
     header = f' -H "authorization: Bearer $(cat {shlex.quote(key)})"' if key else ""
     flag = f" --api-key-file {shlex.quote(key)}" if key else ""
+    if embeds:
+        asked = shlex.quote(json.dumps({"model": model, "input": "Hello!"}))
+        return f"""\
+{model} makes vectors at {url}
+
+  curl  curl {url}/v1/embeddings -H 'content-type: application/json'{header} -d {asked}
+
+Ctrl-C stops."""
     return f"""\
 {model} answers at {url}
 
@@ -131,8 +152,15 @@ def draft_for(config: Config, path: Path) -> DraftFile:
     return DraftFile(path=str(own), model_id=name)
 
 
+def is_encoder(path: Path) -> bool:
+    """Raises ModelFileError for a file that cannot be run."""
+    model = load_model(path)
+    model.close()
+    return model.config.is_encoder
+
+
 def check_model(path: Path) -> None:
-    """Refuse a file that the engine could not run, here where the reason reaches the person."""
+    """Refuse a file that could not answer, here where the reason reaches the person."""
     model = load_model(path)
     model.close()
     if model.config.is_encoder:

@@ -3,10 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final
 
 from tokenworks.accounts.keys import Key
-from tokenworks.accounts.ledger import Settlement, Status
+from tokenworks.accounts.ledger import Status
 from tokenworks.accounts.reservations import Request, Reservation
 from tokenworks.accounts.spending import Amounts
 from tokenworks.errors import TokenworksError
@@ -15,16 +14,14 @@ from tokenworks.gateway.books import Books
 from tokenworks.gateway.failover import Outcome
 from tokenworks.gateway.planning import Plan
 from tokenworks.gateway.recent import Recent, Record
-from tokenworks.gateway.settling import Ended, settlement_of
+from tokenworks.gateway.settling import Ended, settlement_of, taken_by
+from tokenworks.gateway.telling import operation_of
 from tokenworks.gateway.timing import Timing
 from tokenworks.telemetry.clock import Clock
 from tokenworks.telemetry.metrics import ModelMetrics
+from tokenworks.telemetry.trace import current
 
 logger = logging.getLogger(__name__)
-
-
-BYTES_A_TOKEN: Final = 3
-"""Of a prompt, about: for backends that do not say what they read."""
 
 
 class Account:
@@ -49,7 +46,7 @@ class Account:
         self._taken = 0
         self._reservation: Reservation | None = None
         self._id = plan.request.request_id
-        self._record = Record(
+        self.record = Record(
             request_id=self._id,
             at=self._at,
             tenant=key.tenant,
@@ -58,12 +55,14 @@ class Account:
             label=plan.labelled.label.word,
             found=plan.labelled.kinds,
             route=plan.route,
+            operation=operation_of(plan.request),
+            trace=current.get(),
         )
 
     async def open(self) -> None:
         """Take it from the rate limits, reserve what it may cost. Raises RateError, BudgetError."""
         plan = self.plan
-        self._recent.add(self._record)
+        self._recent.add(self.record)
         try:
             self._books.admit(self._key, plan.most.tokens)
             self._taken = plan.most.tokens
@@ -105,13 +104,14 @@ class Account:
             model=plan.request.model,
             label=plan.labelled.label,
             status=status,
-            prompt_tokens=-(-plan.prompt_tokens // BYTES_A_TOKEN),
+            prompt_bound=plan.prompt_tokens,
             at=self._at,
         )
-        settlement = settlement_of(ended, self.outcome.tried, plan.placed, self._timing)
+        taken = taken_by(ended, self.outcome.tried, plan.placed)
+        settlement = settlement_of(ended, taken, plan.placed, self._timing)
         self._timing.end()
         self._books.correct(self._key, taken=self._taken, used=settlement.tokens)
-        self._tell(settlement)
+        self.record.settled(settlement, [one.described() for one in taken])
         self._end(status, error)
         try:
             await asyncio.shield(self._books.settle(settlement))
@@ -119,19 +119,8 @@ class Account:
             # The reservation stays, and is booked in full once this process is gone.
             logger.error("the books did not take request %s: %s", self._id, problem.message)
 
-    def _tell(self, settlement: Settlement) -> None:
-        record = self._record
-        record.tried = [
-            {"backend": one.name, "error": one.error, "resumed": one.resumed}
-            for one in self.outcome.tried
-        ]
-        record.backend = settlement.backend
-        record.money = settlement.money
-        record.prompt_tokens = settlement.prompt_tokens
-        record.completion_tokens = settlement.completion_tokens
-
     def _end(self, status: str, error: BaseException | None) -> None:
-        record, timing = self._record, self._timing
+        record, timing = self.record, self._timing
         record.status = status
         record.error = type(error).__name__ if error is not None else ""
         record.first_token_ms = timing.first_ms

@@ -14,6 +14,7 @@ from tokenworks.gateway.placed import Placed, own, upstream
 from tokenworks.gateway.upstream.backend import UpstreamBackend
 from tokenworks.gateway.upstream.settings import UpstreamSettings
 from tokenworks.telemetry.clock import Clock
+from tokenworks.telemetry.facts import Traces
 
 LOOK_SECONDS = 0.5
 """How often it is looked whether a backend that is gone from the policies is idle."""
@@ -22,14 +23,18 @@ LOOK_SECONDS = 0.5
 class Backends:
     """Model ids compare case-insensitively; the first backend that has one names it.
 
-    `environment` is where backends' keys are looked up.
+    `environment` is where backends' keys are looked up; `traces` hear of what is asked elsewhere.
     """
 
     def __init__(
-        self, backends: Sequence[Backend], environment: Mapping[str, str], clock: Clock
+        self,
+        backends: Sequence[Backend],
+        environment: Mapping[str, str],
+        clock: Clock,
+        traces: Traces | None = None,
     ) -> None:
         self._own = tuple(own(backend) for backend in backends)
-        self._environment, self._clock = environment, clock
+        self._environment, self._clock, self._traces = environment, clock, traces
         self._by_settings: dict[bytes, Placed] = {}
         self._book = PriceBook()
         self._closing: set[asyncio.Task[None]] = set()
@@ -123,7 +128,9 @@ class Backends:
                 task.add_done_callback(self._closing.discard)
 
     async def _started(self, settings: UpstreamSettings) -> Placed:
-        backend = UpstreamBackend(settings, environment=self._environment, clock=self._clock)
+        backend = UpstreamBackend(
+            settings, environment=self._environment, clock=self._clock, traces=self._traces
+        )
         await backend.start()
         return upstream(backend, self._book)
 

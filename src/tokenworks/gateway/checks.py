@@ -6,7 +6,7 @@ from tokenworks.inference.messages import Ready, Sampling
 from tokenworks.inference.text.codec import TextCodec
 
 
-def checked(tokens: list[int], codec: TextCodec) -> list[int]:
+def checked(tokens: list[int], codec: TextCodec, *, param: str = "prompt") -> list[int]:
     """The prompt's tokens, never none. Raises RequestError for those that the model has not."""
     if not tokens:
         if codec.bos is None:
@@ -14,9 +14,9 @@ def checked(tokens: list[int], codec: TextCodec) -> list[int]:
         return [codec.bos]
     if not 0 <= min(tokens) <= max(tokens) < codec.vocabulary_size:
         raise RequestError(
-            f"The prompt holds token {max(tokens)}; this model's go from 0 to "
+            f"The {param} holds token {max(tokens)}; this model's go from 0 to "
             f"{codec.vocabulary_size - 1}",
-            param="prompt",
+            param=param,
         )
     return tokens
 

@@ -121,9 +121,7 @@ class EngineBackend:
     async def stream(self, request: Completion) -> AsyncGenerator[Chunk, None]:
         came = self._clock.now()
         client, ready = await self._admitted(request.n)
-        codec = self._codec
-        if codec is None:
-            raise EngineError(f"The engine of {self._settings.model_id!r} is being started")
+        codec = self._read_codec()
         prompt = await self._tokens(codec, request)
         sampling = sampling_of(request, codec, room(request, len(prompt), ready))
         identity = f"{request.request_id}/{next(self._ids)}"
@@ -139,6 +137,40 @@ class EngineBackend:
             except EngineLost:
                 losses.add(choices.received)
                 client, _ = await self._supervisor.connection()
+
+    async def tokenize(self, request: Completion, *, begin: bool = True) -> list[int]:
+        """The tokens of a prompt or a chat; without `begin` a prompt has none that begin a text.
+
+        Raises EngineError until the tokenizer is read, RequestError for what it cannot take.
+        """
+        codec = self._read_codec()
+        if request.messages is None and not request.prompt:
+            return codec.prompt("") if begin else []
+        if begin or not isinstance(request.prompt, str):
+            return await self._tokens(codec, request)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._tokeniser, codec.encode, request.prompt)
+
+    async def detokenize(self, tokens: list[int]) -> tuple[str, list[str]]:
+        """The text of tokens, and of each by itself; control tokens by their names.
+
+        Raises EngineError, and RequestError for a token that the model has not.
+        """
+        codec = self._read_codec()
+        if tokens:
+            checked(tokens, codec, param="tokens")
+
+        def texts() -> tuple[str, list[str]]:
+            return codec.decode(tokens, special=True), [
+                codec.token_bytes(token).decode("utf-8", "replace") for token in tokens
+            ]
+
+        return await asyncio.get_running_loop().run_in_executor(self._tokeniser, texts)
+
+    def _read_codec(self) -> TextCodec:
+        if self._codec is None:
+            raise EngineError(f"The engine of {self._settings.model_id!r} is being started")
+        return self._codec
 
     async def _admitted(self, answers: int) -> tuple[EngineClient, Ready]:
         """The worker, waited for while it is being restarted by no more than it could queue."""

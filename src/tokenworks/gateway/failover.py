@@ -42,7 +42,7 @@ class Attempt:
 
     `resumption(of)` is what it can do about an answer of the backend named `of`; one that several
     backends wrote is nobody's, and `of` empty. `before_more` is awaited before this backend is
-    asked where an earlier one has given tokens. `may_see` says whether the backend may be
+    asked where an earlier one may have cost something. `may_see` says whether the backend may be
     shown what others have answered.
     """
 
@@ -56,13 +56,22 @@ class Attempt:
 
 @dataclass(slots=True)
 class Tried:
-    """How one attempt went; `error` is empty for the one that ended well."""
+    """How one attempt went; `error` is empty for the one that ended well.
+
+    `overtaken`: it was asked together with another one, which spoke first, and then cancelled.
+    """
 
     name: str
     error: str = ""
     resumed: str = ""  # "replay", "continue" or "restart", if it went on with another's answer
     usage: Usage | None = None
     tokens: int = 0
+    overtaken: bool = False
+
+    @property
+    def reached(self) -> bool:
+        """Whether it may have cost something: one that was left alone had read its prompt."""
+        return self.usage is not None or self.tokens > 0 or not self.error
 
 
 @dataclass(slots=True)
@@ -90,7 +99,7 @@ async def answer(
     errors: list[Exception] = []
     while attempt := _next(left, sent, when_broken):
         left.remove(attempt)
-        if attempt.before_more is not None and any(one.tokens for one in outcome.tried):
+        if attempt.before_more is not None and any(one.reached for one in outcome.tried):
             await attempt.before_more()
         tried = Tried(attempt.name)
         outcome.tried.append(tried)
@@ -101,10 +110,19 @@ async def answer(
                     yield chunk
             return
         except _FAILURES as error:
-            tried.error = str(getattr(error, "message", "gave another answer"))
+            tried.error = recorded(error)
             errors.append(error)
             logger.warning("%s: %s", attempt.name, tried.error)
     raise _told(errors, sent) from None
+
+
+def recorded(error: BaseException) -> str:
+    """For the log and the ledger. What is wrong with a request is for whoever sent it alone: a
+    backend's words about it may repeat what it says."""
+    if type(error) in (RequestError, ContextLengthError):
+        param = getattr(error, "param", None)
+        return f"it refuses this request, for its {param}" if param else "it refuses this request"
+    return str(getattr(error, "message", "gave another answer"))
 
 
 def _told(errors: Sequence[Exception], sent: "_Sent") -> Exception:

@@ -9,11 +9,12 @@ from dataclasses import replace
 from functools import partial
 
 from tokenworks.accounts.keys import Key
-from tokenworks.errors import AccessError, ConfigError, EngineError, RequestError
+from tokenworks.errors import AccessError, ConfigError, EngineError, RequestError, TokenworksError
 from tokenworks.gateway.account import Account
 from tokenworks.gateway.backend import Backend, BackendStatus, Chunk, Completion
 from tokenworks.gateway.backends import Backends
 from tokenworks.gateway.books import Books, NoBooks
+from tokenworks.gateway.embedding import EmbeddingPlanner, EmbeddingRequest
 from tokenworks.gateway.failover import answer
 from tokenworks.gateway.hedging import hedged
 from tokenworks.gateway.labelling import Labeller, warm_up
@@ -21,7 +22,10 @@ from tokenworks.gateway.labels import Label, label_of
 from tokenworks.gateway.planning import Plan, Planner
 from tokenworks.gateway.policies import PolicyFile
 from tokenworks.gateway.recent import Recent
+from tokenworks.gateway.telling import Teller, refused_record
+from tokenworks.gateway.tokenizing import Tokenizes, tokenizer_of
 from tokenworks.telemetry.clock import Clock
+from tokenworks.telemetry.facts import Traces
 from tokenworks.telemetry.metrics import Metrics, ModelMetrics
 
 logger = logging.getLogger(__name__)
@@ -46,13 +50,19 @@ class Gateway:
         books: Books | None = None,
         environment: Mapping[str, str] | None = None,
         unix_time: Callable[[], float] = time.time,
+        traces: Traces | None = None,
     ) -> None:
         self.policies = policies or PolicyFile(None)
-        self.recent = Recent()
-        self.backends = Backends(backends, environment or {}, clock)
+        self.teller = Teller(metrics, traces, unix_time)
+        self.recent = Recent(on_end=self.teller.ended)
+        self.backends = Backends(backends, environment or {}, clock, traces)
         self._books = books or NoBooks()
         self._metrics, self._clock, self._unix_time = metrics, clock, unix_time
-        self._planner = Planner(lambda: self.backends.all, Labeller(), unix_time)
+        labeller = Labeller()
+        self._planner = Planner(
+            lambda: self.backends.all, labeller, unix_time, lambda: self.policies.chooser
+        )
+        self._embeddings = EmbeddingPlanner(lambda: self.backends.all, labeller, unix_time)
         self._series: dict[str, ModelMetrics] = {}
         self._running = 0
         self._idle = asyncio.Event()
@@ -62,7 +72,9 @@ class Gateway:
 
     @property
     def models(self) -> tuple[str, ...]:
-        return self.backends.models
+        """Those that backends serve, and the name that stands for two of them, if there is one."""
+        chooser = self.policies.chooser
+        return self.backends.models + ((chooser.alias,) if chooser else ())
 
     @property
     def running(self) -> int:
@@ -75,10 +87,16 @@ class Gateway:
 
     def statuses(self) -> dict[str, BackendStatus]:
         """What each model's first backend says of itself."""
-        return self.backends.statuses()
+        statuses = self.backends.statuses()
+        if chooser := self.policies.chooser:
+            statuses[chooser.alias] = chooser.status(statuses)
+        return statuses
 
     def resolve(self, model: str) -> str:
         """The served id that `model` means. Raises ModelNotFound naming what is served."""
+        chooser = self.policies.chooser
+        if chooser is not None and chooser.means(model):
+            return chooser.alias
         return self.backends.resolve(model)
 
     async def start(self) -> None:
@@ -124,7 +142,7 @@ class Gateway:
             await asyncio.wait({self._watcher})
         await self.backends.close()
 
-    def admit(
+    async def admit(
         self, request: Completion, key: Key = ANYONE, given: Sequence[Label] = ()
     ) -> "Admitted":
         """Decide who answers. `given` are labels that the data has, beside the key's own.
@@ -134,22 +152,41 @@ class Gateway:
         if self._draining:
             raise EngineError("This server is shutting down", hint="try again in a moment")
         model = self.resolve(request.model)
-        _check_key(key, model, request)
+        _check_key(key, model, request.priority)
         least = label_of(key.label) if key.label else None
-        plan = self._planner.plan(
-            replace(request, model=model), least, given, self.policies.current
-        )
+        planner = self._embeddings if isinstance(request, EmbeddingRequest) else self._planner
+        request = replace(request, model=model)
+        try:
+            plan = await planner.plan(request, least, given, self.policies.current)
+        except TokenworksError as error:
+            self.recent.add(record := refused_record(request, key, error, self._unix_time()))
+            self.recent.ended(record)
+            raise
+        model = plan.request.model  # another one, where the name stands for two
         series = self._series.get(model)
         if series is None:
             series = self._series[model] = self._metrics.for_model(model)
         account = Account(self._books, key, plan, self.recent, series, self._clock, self._unix_time)
         return Admitted(self, plan, account)
 
+    def tokenizer(self, model: str, key: Key = ANYONE) -> tuple[Tokenizes, int]:
+        """This machine's own tokenizer of a model, and how many tokens the model takes (0: not
+        known). Nothing is sent anywhere, and nothing costs.
+
+        Raises RequestError if there is none, ModelNotFound, AccessError and RateError.
+        """
+        model = self.resolve(model)
+        _check_key(key, model)
+        found = tokenizer_of(self.backends.all, model)
+        self._books.admit(key, 0)
+        return found
+
     async def stream(
         self, request: Completion, key: Key = ANYONE, given: Sequence[Label] = ()
     ) -> AsyncGenerator[Chunk, None]:
         """Admit and answer. Raises as `admit` and `Admitted.stream` do."""
-        async with aclosing(self.admit(request, key, given).stream()) as chunks:
+        admitted = await self.admit(request, key, given)
+        async with aclosing(admitted.stream()) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -186,6 +223,11 @@ class Admitted:
         return self._plan.labelled.label
 
     @property
+    def model(self) -> str:
+        """The one that answers: another than was asked for, where that name stands for two."""
+        return self._plan.request.model
+
+    @property
     def base_label(self) -> Label:
         """The label without what detectors found: who keeps the text finds that again."""
         return self._plan.labelled.base
@@ -219,20 +261,21 @@ class Admitted:
             replace(one, before_more=partial(account.extend, one.name, most))
             for one, most in zip(plan.attempts, plan.each, strict=True)
         )
+        attempts = self._gateway.teller.watched(plan, attempts)
         if plan.hedge_after_s and len(attempts) > 1:
             both = hedged(attempts[0], attempts[1], plan.hedge_after_s, account.outcome)
             attempts = (both, *attempts[1:])  # the second can still go on with the first
         chunks = answer(attempts, account.outcome, when_broken=plan.when_broken)
-        return plan.restored(chunks)
+        return self._gateway.teller.overheard(account.record, plan, plan.restored(chunks))
 
 
-def _check_key(key: Key, model: str, request: Completion) -> None:
+def _check_key(key: Key, model: str, priority: int | None = None) -> None:
     """Raises AccessError for a model, RequestError for a priority that is not for this key."""
     key.require("infer")
     if not key.may_use(model):
         raise AccessError(f"The key {key.id} may not use the model {model!r}")
-    if request.priority > key.priority_max:
+    if priority is not None and priority > key.priority_max:
         raise RequestError(
-            f"priority is {request.priority}; with this key it may be {key.priority_max} at most",
+            f"priority is {priority}; with this key it may be {key.priority_max} at most",
             param="priority",
         )

@@ -30,7 +30,9 @@ EVERYWHERE: Final[frozenset[str]] = frozenset({"reasoning"})
 
 def needs_of(request: Completion) -> dict[Need, str]:
     """Each need with the parameter that has it, for people."""
-    needs: dict[Need, str] = {PARAMETERS[name]: name for name in request.further}
+    needs: dict[Need, str] = {
+        PARAMETERS[name]: name for name in request.further if name in PARAMETERS
+    }
     for message in request.messages or ():
         content = message.get("content")
         if message.get("tool_calls") or message["role"] == "tool":

@@ -1,22 +1,24 @@
 """From a request to the attempts that may answer it: label it, rank backends, mask where needed."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from msgspec import json
 
 from tokenworks.accounts.spending import Amounts
-from tokenworks.errors import LabelError
+from tokenworks.errors import LabelError, TokenworksError
 from tokenworks.gateway.backend import Chunk, Completion
 from tokenworks.gateway.failover import Attempt, Resumption, WhenBroken
-from tokenworks.gateway.labelling import Labelled, Labeller, masked
+from tokenworks.gateway.labelling import Labelled, Labeller
 from tokenworks.gateway.labels import Label
+from tokenworks.gateway.model_choice import ModelChoice, ModelChooser
 from tokenworks.gateway.needs import needs_of
 from tokenworks.gateway.placed import Placed
-from tokenworks.gateway.policies import Policies
+from tokenworks.gateway.policies import LabelPolicy, Policies
+from tokenworks.gateway.privacy.labels import label_of_text
 from tokenworks.gateway.privacy.masking import Vault
-from tokenworks.gateway.ranking import Candidate, Features, Route, View, rank
+from tokenworks.gateway.ranking import Candidate, Features, Route, RuledOut, View, rank
 from tokenworks.gateway.restoring import restored
 
 MESSAGE_TOKENS: Final = 16
@@ -45,23 +47,30 @@ class Plan:
 
     def restored(self, chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
         """The answer with what was masked put back."""
-        return chunks if self.vault is None else restored(chunks, self.vault)
+        if self.vault is None:
+            return chunks
+        return restored(chunks, self.vault, json="response_format" in self.request.further)
 
 
 class Planner:
-    """Plans requests over the backends that `placed` gives at that moment."""
+    """Plans requests over the backends that `placed` gives at that moment.
+
+    `chooser` gives what chooses between two models where one name stands for both.
+    """
 
     def __init__(
         self,
         placed: Callable[[], Sequence[Placed]],
         labeller: Labeller,
         unix_time: Callable[[], float],
+        chooser: Callable[[], ModelChooser | None] = lambda: None,
     ) -> None:
         self._placed = placed
         self._labeller = labeller
         self._unix_time = unix_time
+        self._chooser = chooser
 
-    def plan(
+    async def plan(
         self,
         request: Completion,
         least: Label | None,
@@ -73,7 +82,8 @@ class Planner:
         Raises LabelError if no backend may see the data, RequestError if none can do what is
         asked, BackendError if none of those that can answers now.
         """
-        labelled = self._labeller.label(request, least, given, policies.labels)
+        chooser = self._chooser()  # now: it goes with these policies
+        labelled = await self._labeller.label(request, least, given, policies.labels)
         features = Features(
             model=request.model,
             label=labelled.label,
@@ -83,13 +93,53 @@ class Planner:
             max_tokens=request.max_tokens,
             answers=request.n,
         )
-        views = [_view(one, request.model, self._unix_time()) for one in self._placed()]
-        route = rank(features, views, policies.routing)
+        if chooser is not None and chooser.means(request.model):
+            choice = chooser.choose(request, policies.routing.objective)
+            return await self._chosen(choice, request, labelled, features, policies)
+        route = self._route(features, policies)
         if not route.ranked:
-            raise route.refusal()
-        return self._planned(request, labelled, features, route, policies)
+            raise _refused(route)
+        return await self._planned(request, labelled, features, route, policies)
 
-    def _planned(
+    def _route(self, features: Features, policies: Policies) -> Route:
+        views = [_view(one, features.model, self._unix_time()) for one in self._placed()]
+        return rank(features, views, policies.routing)
+
+    async def _chosen(
+        self,
+        choice: ModelChoice,
+        request: Completion,
+        labelled: Labelled,
+        features: Features,
+        policies: Policies,
+    ) -> Plan:
+        """With the model that was chosen, or the other one where nobody that has it may answer."""
+        ruled_out: list[RuledOut] = []
+        for name in (choice.first, choice.other):
+            model = self._served(name)
+            route = self._route(replace(features, model=model), policies)
+            ruled_out += route.ruled_out
+            if not route.ranked:
+                continue
+            asked = replace(request, model=model)
+            try:
+                plan = await self._planned(asked, labelled, route.features, route, policies)
+            except LabelError as error:  # all of them need it masked, and that cannot be done
+                ruled_out += (
+                    RuledOut(name=one.name, rule="label", why=error.message) for one in route.ranked
+                )
+                continue
+            before = ruled_out if name != choice.first else ()
+            return replace(plan, route={**plan.route, "quality": choice.explain(name, before)})
+        raise _refused(Route(features=features, ranked=(), ruled_out=tuple(ruled_out)))
+
+    def _served(self, model: str) -> str:
+        """The id by which backends serve it, whatever the case of its letters."""
+        wanted = model.casefold()
+        ids = (name for one in self._placed() for name in one.backend.models)
+        return next((name for name in ids if name.casefold() == wanted), model)
+
+    async def _planned(
         self,
         request: Completion,
         labelled: Labelled,
@@ -97,11 +147,13 @@ class Planner:
         route: Route,
         policies: Policies,
     ) -> Plan:
-        by_name = {one.name: one for one in self._placed()}
-        ranked, hidden, vault = _maskable(request, labelled, route.ranked)
+        by_name = {one.name: one for one in self._placed()}  # those that were ranked
+        ranked, hidden, vault = await self._maskable(request, labelled, route.ranked)
         chosen = ranked[: policies.failover.attempts]
         attempts = tuple(
-            _attempt(by_name, one, hidden if one.masked and hidden else request, vault)
+            _attempt(
+                by_name, one, hidden if one.masked and hidden else request, vault, policies.labels
+            )
             for one in chosen
         )
         now, bound = self._unix_time(), features.prompt_tokens
@@ -121,24 +173,30 @@ class Planner:
             vault=vault,
         )
 
+    async def _maskable(
+        self, request: Completion, labelled: Labelled, ranked: Sequence[Candidate]
+    ) -> tuple[Sequence[Candidate], Completion | None, Vault | None]:
+        """The candidates, the request as those see it that may not see all, and what restores it.
 
-def _maskable(
-    request: Completion, labelled: Labelled, ranked: Sequence[Candidate]
-) -> tuple[Sequence[Candidate], Completion | None, Vault | None]:
-    """The candidates, the request as those see it that may not see all, and what restores it.
+        Where it cannot be masked, those are out. Raises LabelError if there are no others.
+        """
+        if not any(one.masked for one in ranked):
+            return ranked, None, None
+        vault = Vault(labelled.maskable)
+        try:
+            return ranked, await self._labeller.masked(request, vault), vault
+        except LabelError:
+            whole = [one for one in ranked if not one.masked]
+            if not whole:
+                raise
+            return whole, None, None
 
-    Where it cannot be masked, those are out. Raises LabelError if there are no others.
-    """
-    if not any(one.masked for one in ranked):
-        return ranked, None, None
-    vault = Vault(labelled.maskable)
-    try:
-        return ranked, masked(request, vault), vault
-    except LabelError:
-        whole = [one for one in ranked if not one.masked]
-        if not whole:
-            raise
-        return whole, None, None
+
+def _refused(route: Route) -> Exception:
+    error = route.refusal()
+    if isinstance(error, TokenworksError):
+        error.explained = route.explain()
+    return error
 
 
 def prompt_bound(request: Completion) -> int:
@@ -178,7 +236,11 @@ def _view(placed: Placed, model: str, now: float) -> View:
 
 
 def _attempt(
-    by_name: Mapping[str, Placed], one: Candidate, request: Completion, vault: Vault | None
+    by_name: Mapping[str, Placed],
+    one: Candidate,
+    request: Completion,
+    vault: Vault | None,
+    labels: LabelPolicy,
 ) -> Attempt:
     placed = by_name[one.name]
 
@@ -186,10 +248,12 @@ def _attempt(
         return placed.resumption(of, by_name[of].engine if of in by_name else "")
 
     def may_see(text: str) -> bool:
-        """What another backend answered may hold what is masked for this one."""
+        """What another backend answered may hold more than the request, and what is masked here."""
+        if labels.detect and label_of_text(text, labels.of_kinds()) > placed.clearance:
+            return False
         if not one.masked:
             return True
-        return vault is not None and vault.mask(text) == text and not vault.residue(text)
+        return vault is not None and vault.mask(text) == text and not vault.ends_within_one(text)
 
     return Attempt(
         name=placed.name,
@@ -205,7 +269,7 @@ def _most(placed: Placed, request: Completion, prompt_tokens: int, now: float) -
     answer = placed.bound(request, prompt_tokens)
     price = placed.pricing(request.model, now)
     money = 0 if price is None else price.most(prompt_tokens, answer)
-    return Amounts(money=money, tokens=prompt_tokens + answer)
+    return Amounts.at_most(money, prompt_tokens + answer)
 
 
 def _together(each: Sequence[Amounts], hedged: bool) -> Amounts:
@@ -214,4 +278,4 @@ def _together(each: Sequence[Amounts], hedged: bool) -> Amounts:
     if hedged:
         money = max(money, sum(one.money for one in each[:2]))
         tokens = max(tokens, sum(one.tokens for one in each[:2]))
-    return Amounts(money=money, tokens=tokens)
+    return Amounts.at_most(money, tokens)

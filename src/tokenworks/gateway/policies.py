@@ -7,10 +7,12 @@ from typing import Annotated
 
 import msgspec
 
-from tokenworks.errors import ConfigError, RequestError
+from tokenworks.errors import ConfigError, ModelFileError, RequestError
 from tokenworks.gateway.failover import WhenBroken
 from tokenworks.gateway.labels import Label, label_of
+from tokenworks.gateway.model_choice import ModelChooser, QualityPolicy
 from tokenworks.gateway.privacy.entities import KINDS
+from tokenworks.gateway.quality.files import load
 from tokenworks.gateway.ranking import RoutingSettings
 from tokenworks.gateway.upstream.settings import UpstreamSettings
 
@@ -68,13 +70,29 @@ class Policies(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     labels: LabelPolicy = LabelPolicy()
     routing: RoutingSettings = RoutingSettings()
     failover: FailoverPolicy = FailoverPolicy()
+    quality: QualityPolicy | None = None
     backends: tuple[UpstreamSettings, ...] = ()
 
     def __post_init__(self) -> None:
+        self._check_quality()
         names = [backend.name for backend in self.backends]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise ConfigError(f"Two backends have the name {sorted(twice)[0]!r}")
+
+    def _check_quality(self) -> None:
+        quality = self.quality
+        if quality is None:
+            return
+        served = {model.casefold() for backend in self.backends for model in backend.models}
+        if quality.model.casefold() in served:
+            raise ConfigError(f"quality.model: a backend serves {quality.model!r} already")
+        if quality.quality is not None and self.routing.objective == "quality":
+            raise ConfigError(
+                "quality.quality says what to keep at the lowest cost, routing.objective "
+                "'quality' that cost does not count",
+                hint="leave one of them out",
+            )
 
 
 def read_policies(text: str, origin: str) -> Policies:
@@ -99,51 +117,69 @@ def policies_of(tables: Mapping[str, object]) -> Policies:
 
 
 class PolicyFile:
-    """The policies that hold now. A file that is wrong leaves those that held before.
+    """The policies that hold now. A file that is wrong leaves those that held before, and so does
+    a router's file that they name.
 
     An empty path: the policies that are built in, for ever.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: dict[Path, tuple[int, int, int] | None] = {}
         self.current = Policies()
+        self.chooser: ModelChooser | None = None  # chooses between models, as `current` says
+        self._chooser_before: ModelChooser | None = None
         self.problem = ""  # why the file as it is now does not hold, for people
         if path is not None:
-            self.current = self._read(path)
+            self.current, self.chooser = self._read(path)
 
     def reload(self) -> bool:
-        """Read the file again if it has changed; whether other policies hold now."""
+        """Read the file again if it, or its router's, has changed; whether others hold now."""
         path = self._path
-        if path is None or self._mark(path) == self._seen:
+        if path is None or all(self._mark(file) == mark for file, mark in self._seen.items()):
             return False
         try:
-            read = self._read(path)
+            read, chooser = self._read(path)
         except ConfigError as error:
             self.problem = error.message
             raise
         self.problem = ""
-        changed = read != self.current
-        self.current = read
+        changed = (read, chooser) != (self.current, self.chooser)
+        self._chooser_before = self.chooser
+        self.current, self.chooser = read, chooser
         return changed
 
     def back_to(self, before: Policies, problem: str) -> None:
         """Hold what was held before: the file's backends cannot be used."""
         self.current, self.problem = before, problem
+        self.chooser = self._chooser_before
 
-    def _read(self, path: Path) -> Policies:
-        self._seen = self._mark(path)
+    def _read(self, path: Path) -> tuple[Policies, ModelChooser | None]:
+        self._seen = {path: self._mark(path)}
+        policies = read_policies(self._text(path), f"'{path}'")
+        if policies.quality is None:
+            return policies, None
+        file = path.parent / Path(policies.quality.router).expanduser()
+        self._seen[file] = self._mark(file)
+        try:
+            return policies, ModelChooser.of(policies.quality, load(file))
+        except (ConfigError, ModelFileError) as error:
+            raise ConfigError(
+                f"The policies in '{path}' do not hold: {error.message}", hint=error.hint
+            ) from None
+
+    @staticmethod
+    def _text(path: Path) -> str:
         try:
             with path.open("rb") as file:
                 data = file.read(LARGEST_FILE + 1)
             if len(data) > LARGEST_FILE:
                 raise ConfigError(f"The policies in '{path}' have more than {LARGEST_FILE} bytes")
-            text = data.decode("utf-8")
+            return data.decode("utf-8")
         except OSError as error:
             raise ConfigError(f"The policies cannot be read: '{path}': {error.strerror}") from None
         except UnicodeDecodeError:
             raise ConfigError(f"The policies in '{path}' are not UTF-8") from None
-        return read_policies(text, f"'{path}'")
 
     @staticmethod
     def _mark(path: Path) -> tuple[int, int, int] | None:

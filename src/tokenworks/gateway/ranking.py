@@ -17,8 +17,9 @@ from tokenworks.gateway.labels import Label
 from tokenworks.gateway.needs import WORDS, Need
 from tokenworks.gateway.upstream.health import BackendState
 
-Objective = Literal["near", "cost", "first_token", "energy"]
-"""What counts: the nearest tier, money, the time to the first token, or joules."""
+Objective = Literal["near", "cost", "first_token", "energy", "quality"]
+"""What counts: the nearest tier, money, the time to the first token, joules, or the answer: which
+of two models is likelier to be right (see `model_choice`), and that it sees the data unmasked."""
 
 TIERS: Final[tuple[Tier, ...]] = ("device", "edge", "site", "cloud")
 UNKNOWN_FIRST_TOKEN_S: Final = 1.0
@@ -205,6 +206,7 @@ def _candidate(features: Features, view: View, settings: RoutingSettings) -> Can
         # A backend that has recovered gets little at first; one that is loaded takes longer.
         "first_token": first_s * (1 + load) / max(state.share, 0.05),
         "energy": float("inf") if joules is None else joules,
+        "quality": 0.0,  # all of them have the same model
     }
     masked = view.clearance < features.label
     rest = (parts["tier"] or 0, money, load / max(state.share, 0.05), first_s)

@@ -1,5 +1,6 @@
 """All the text of a request that a backend would see: to be looked through, or to be changed."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -12,8 +13,15 @@ from tokenworks.gateway.backend import Completion
 Change = Callable[[str], str]
 
 
+_OURS = re.compile(r"[0-9a-f]{16}")
+"""An id that nobody gave, and that is random: one in many is digits that pass for a card's."""
+
+
 def texts_of(request: Completion) -> Iterator[str]:
-    """Every text: of messages and their parts, calls and results of tools, tools' own, schemas."""
+    """Every text: of messages and their parts, calls and results of tools, tools' own, schemas, and
+    the id that a client gave its request: backends are told that too."""
+    if request.request_id and not _OURS.fullmatch(request.request_id):
+        yield request.request_id
     for message in request.messages or ():
         yield from _content_texts(message.get("content"))
         for call in message.get("tool_calls") or ():
@@ -41,18 +49,23 @@ def is_readable(request: Completion) -> bool:
 
 def changed(request: Completion, change: Change) -> Completion:
     """The request with every text changed; arguments of calls stay JSON, ids and numbers as they
-    are."""
+    are.
+
+    `change` hears the texts in the order in which backends render them: tools, then the messages.
+    What a conversation goes on with comes after all that was there before.
+    """
+    further = {name: _changed(value, change) for name, value in request.further.items()}
+    options = {name: _changed(value, change) for name, value in request.template_options.items()}
+    stop = tuple(change(stop) for stop in request.stop)
     messages = request.messages
     return replace(
         request,
+        further=further,
+        template_options=options,
+        stop=stop,
         messages=None if messages is None else [_message(one, change) for one in messages],
         prompt=change(request.prompt) if isinstance(request.prompt, str) else request.prompt,
         begun=change(request.begun) if request.begun else "",
-        further={name: _changed(value, change) for name, value in request.further.items()},
-        template_options={
-            name: _changed(value, change) for name, value in request.template_options.items()
-        },
-        stop=tuple(change(stop) for stop in request.stop),
     )
 
 
@@ -90,7 +103,16 @@ def _content_texts(content: Any) -> Iterator[str]:
     if isinstance(content, str):
         yield content
     elif isinstance(content, list):
-        yield from (part["text"] for part in content if part.get("type") == "text")
+        for part in content:
+            if part.get("type") == "text":
+                yield part["text"]
+            elif not (url := _address(part)).startswith("data:"):
+                yield url
+
+
+def _address(part: dict[str, Any]) -> str:
+    """Where an image is found."""
+    return str((part.get("image_url") or {}).get("url", "data:"))
 
 
 def _argument_texts(arguments: str) -> Iterator[str]:

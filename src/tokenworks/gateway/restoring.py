@@ -9,24 +9,27 @@ from tokenworks.gateway.privacy.masking import Unmasker, Vault
 
 
 async def restored(
-    chunks: AsyncGenerator[Chunk, None], vault: Vault
+    chunks: AsyncGenerator[Chunk, None], vault: Vault, *, json: bool = False
 ) -> AsyncGenerator[Chunk, None]:
-    """The same answer with the originals. Held back is only what may begin a placeholder."""
+    """The same answer with the originals. Held back is only what may begin a placeholder.
+
+    `json`: the text is JSON, and stays so whatever the originals hold.
+    """
     answers: dict[int, _Answer] = {}
     async with aclosing(chunks) as given:
         async for chunk in given:
             if chunk.restarted:
                 answers.clear()
-            answer = answers.setdefault(chunk.index, _Answer(vault))
+            answer = answers.setdefault(chunk.index, _Answer(vault, json))
             yield answer.restored(chunk)
 
 
 class _Answer:
     """Text, reasoning and each tool call's arguments are streams of their own."""
 
-    def __init__(self, vault: Vault) -> None:
+    def __init__(self, vault: Vault, json: bool) -> None:
         self._vault = vault
-        self._text, self._reasoning = Unmasker(vault), Unmasker(vault)
+        self._text, self._reasoning = Unmasker(vault, json=json), Unmasker(vault)
         self._calls: dict[int, Unmasker] = {}
 
     def restored(self, chunk: Chunk) -> Chunk:

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tokenworks.errors import RequestError
 from tokenworks.server.guard import ClientGone
 from tokenworks.server.replies import refuse
 from tokenworks.server.settings import ServerSettings
+from tokenworks.server.shown import shown_name
 
 _READ_SECONDS = 60.0
 _LARGE_BYTES = 64 * 1024
@@ -30,18 +32,46 @@ async def read_object(
 
     Raises HttpRefusal (408, 413) and RequestError (400).
     """
+    body = await _read_in_time(request, settings.max_body_bytes)
+    if len(body) < _LARGE_BYTES:
+        return check(parse_object(body, settings.max_nesting))
+    return await asyncio.to_thread(lambda: check(parse_object(body, settings.max_nesting)))
+
+
+class BoundedBodies:
+    """ASGI middleware for routes whose body FastAPI reads, which knows no bounds.
+
+    Below `path`, the body is read here: raises what `read_object` raises for one that is too large,
+    too slow or nested too deep.
+    """
+
+    def __init__(self, app: ASGIApp, *, settings: ServerSettings, path: str) -> None:
+        self._app, self._settings, self._path = app, settings, path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith(self._path):
+            return await self._app(scope, receive, send)
+        body = await _read_in_time(Request(scope, receive), self._settings.max_body_bytes)
+        if deeper_than(body, self._settings.max_nesting):
+            raise _too_deep(self._settings.max_nesting)
+        left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def again() -> Message:
+            return left.pop() if left else await receive()
+
+        await self._app(scope, again, send)
+
+
+async def _read_in_time(request: Request, limit: int) -> bytes:
     try:
         async with asyncio.timeout(_READ_SECONDS):
-            body = await _read(request, settings.max_body_bytes)
+            return await _read(request, limit)
     except TimeoutError:
         raise refuse(
             408, "body_too_slow", f"The body did not arrive within {_READ_SECONDS:g} s"
         ) from None
     except ClientDisconnect:
         raise ClientGone from None
-    if len(body) < _LARGE_BYTES:
-        return check(parse_object(body, settings.max_nesting))
-    return await asyncio.to_thread(lambda: check(parse_object(body, settings.max_nesting)))
 
 
 async def _read(request: Request, limit: int) -> bytes:
@@ -77,7 +107,7 @@ def parse_object(body: bytes, max_nesting: int) -> dict[str, object]:
     except UnicodeDecodeError as error:
         raise RequestError(f"The body is not UTF-8: bad byte at offset {error.start}") from None
     if deeper_than(body, max_nesting):
-        raise RequestError(f"The body is nested deeper than {max_nesting} levels")
+        raise _too_deep(max_nesting)
     try:
         value = json.loads(text, parse_constant=_not_a_number, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
@@ -91,6 +121,10 @@ def parse_object(body: bytes, max_nesting: int) -> dict[str, object]:
     if not isinstance(value, dict):
         raise RequestError("The body must be a JSON object, like {…}")
     return value
+
+
+def _too_deep(limit: int) -> RequestError:
+    return RequestError(f"The body is nested deeper than {limit} levels")
 
 
 def deeper_than(body: bytes, limit: int) -> bool:
@@ -133,6 +167,8 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise RequestError(f"The body has the name {name[:100]!r} twice in one object")
+                raise RequestError(
+                    f"The body has the name {shown_name(name)!r} twice in one object"
+                )
             seen.add(name)
     return found

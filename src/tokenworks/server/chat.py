@@ -34,12 +34,13 @@ def chat_router(context: Context) -> APIRouter:
             template_options=parameters.chat_template_kwargs,
             further=parameters.further,
         )
-        chunks = context.admit(request, completion).stream()
+        admitted = await context.admit(request, completion)
+        chunks = admitted.stream()
         head = {
             "id": f"chatcmpl-{request_id_of(request)}",
             "object": "chat.completion.chunk" if parameters.stream else "chat.completion",
             "created": context.now(),
-            "model": model,
+            "model": admitted.model,
         }
         if parameters.stream:
             return EventStream(chunks, _ChatEvents(head, parameters.include_usage, completion.n))

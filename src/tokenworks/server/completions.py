@@ -34,12 +34,13 @@ def completions_router(context: Context) -> APIRouter:
             logprobs=parameters.logprobs,
             echo=bool(parameters.echo),
         )
-        chunks = context.admit(request, completion).stream()
+        admitted = await context.admit(request, completion)
+        chunks = admitted.stream()
         head = {
             "id": f"cmpl-{request_id_of(request)}",
             "object": "text_completion",
             "created": context.now(),
-            "model": model,
+            "model": admitted.model,
         }
         if parameters.stream:
             return EventStream(chunks, _TextEvents(head, parameters.include_usage, completion.n))
@@ -74,8 +75,10 @@ class _TextEvents(OpenAIShape):
         return b""
 
     def piece(self, chunk: Chunk) -> bytes:
-        if not (chunk.text or chunk.logprobs or chunk.finish_reason):
+        if not (chunk.text or chunk.logprobs or chunk.finish_reason or chunk.restarted):
             return b""
+        if chunk.restarted:
+            self._characters = [0] * len(self._characters)
         logprobs = b"null"
         if chunk.logprobs:
             logprobs = json.encode(
@@ -83,11 +86,13 @@ class _TextEvents(OpenAIShape):
             )
         self._characters[chunk.index] += len(chunk.text)
         reason = b'"%b"' % chunk.finish_reason.encode() if chunk.finish_reason else b"null"
-        event = b'%b%b,"logprobs":%b,"finish_reason":%b}]%b' % (
+        restarted = b',"tokenworks":{"restarted":true}' if chunk.restarted else b""
+        event = b'%b%b,"logprobs":%b,"finish_reason":%b}]%b%b' % (
             self._before_text[chunk.index],
             json.encode(chunk.text),
             logprobs,
             reason,
+            restarted,
             self._tail,
         )
         if self._include_usage and chunk.usage is not None:

@@ -35,14 +35,14 @@ class Context:
         """Unix seconds, as clients are told them."""
         return int(self.unix_time())
 
-    def admit(
+    async def admit(
         self, request: Request, completion: Completion, given: Sequence[Label] = ()
     ) -> Admitted:
         """Decide who answers whoever sent this. `given` are labels that the data has beside the
         one in the header. Raises RequestError for a label that is none."""
-        word = request.headers.get(LABEL_HEADER)
-        said = () if word is None else (label_of(word, param=LABEL_HEADER),)
-        return self.gateway.admit(completion, key_of(request), (*given, *said))
+        words = request.headers.getlist(LABEL_HEADER)  # a proxy may add its own to a caller's
+        said = tuple(label_of(word, param=LABEL_HEADER) for word in words)
+        return await self.gateway.admit(completion, key_of(request), (*given, *said))
 
 
 def completion_of(

@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from tokenworks.server.shown import shown
+
 MOST_TOOL_CALLS = 128
 LONGEST_NAME = 256
 
@@ -36,7 +38,9 @@ def _content(content: object) -> object:
 def _part(index: int, part: object) -> dict[str, Any]:
     kind = part.get("type") if isinstance(part, dict) else None
     if not isinstance(part, dict) or kind not in ("text", "image_url"):
-        raise ValueError(f"part {index} is of type {kind!r}; only 'text' and 'image_url' are taken")
+        raise ValueError(
+            f"part {index} is of type {shown(kind)}; only 'text' and 'image_url' are taken"
+        )
     if kind == "image_url":
         return _image(index, part)
     if set(part) != {"type", "text"} or not isinstance(part["text"], str):

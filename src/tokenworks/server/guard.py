@@ -19,6 +19,7 @@ from tokenworks.server.callers import Callers
 from tokenworks.server.credentials import key_of
 from tokenworks.server.replies import Failure, failure_of, refuse
 from tokenworks.server.settings import ServerSettings, is_loopback
+from tokenworks.telemetry import trace
 from tokenworks.telemetry.log import request_id
 from tokenworks.telemetry.metrics import Metrics
 
@@ -95,11 +96,22 @@ class Rules:
 class Guard:
     """ASGI middleware, outermost of ours: rules, caller, request id, every error as a reply.
 
-    Puts the caller's key into the scope, for whatever path needs one.
+    Puts the caller's key into the scope, for whatever path needs one, and the request's place in a
+    trace where the log and backends find it. `recording`: traces are kept also of requests that
+    nobody has traced before.
     """
 
-    def __init__(self, app: ASGIApp, *, rules: Rules, callers: Callers, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        rules: Rules,
+        callers: Callers,
+        metrics: Metrics,
+        recording: bool = False,
+    ) -> None:
         self._app = app
+        self._recording = recording
         self._rules = rules
         self._callers = callers
         self._metrics = metrics
@@ -112,6 +124,9 @@ class Guard:
         identity = given if _SANE_ID.fullmatch(given) else secrets.token_hex(8)
         scope["tokenworks.request_id"] = identity
         token = request_id.set(identity)
+        parents, states = headers.getlist("traceparent"), headers.getlist("tracestate")
+        span = trace.accepted(parents, states, recording=self._recording)
+        traced = trace.current.set(span)
 
         def count(status: int) -> None:
             self._metrics.request(getattr(scope.get("route"), "path", "other"), status)
@@ -121,6 +136,7 @@ class Guard:
             await self._answer(scope, headers, receive, reply)
         finally:
             reply.end()
+            trace.current.reset(traced)
             request_id.reset(token)
 
     async def _answer(
@@ -147,6 +163,9 @@ class Guard:
                 logger.exception("%s %s failed", scope["method"], scope["path"])
             if reply.status:
                 raise  # too late for a reply: the connection ends
+            self._metrics.refused(failure.code or failure.type)
+            if span := trace.current.get():
+                reply.add({"x-trace-id": span.trace_id})
             await failure_response(failure, scope["path"])(scope, receive, reply)
 
 

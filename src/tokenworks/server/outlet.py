@@ -1,4 +1,4 @@
-"""Sends a reply's body from a task of its own: what is there at once leaves in one write.
+"""Sends a reply from a task of its own: what is there at once leaves in one piece.
 
 A write costs more than all else that is done for a piece of a stream. Nothing waits for more to
 come: what is put in leaves in the event loop's next round.
@@ -14,12 +14,19 @@ from tokenworks.server.guard import ClientGone
 MOST_WAITING: Final = 256 * 1024
 """Bytes for a client that reads slowly; whoever puts in more waits."""
 
+STALLED_SECONDS: Final = 60.0
+"""How long a client may read nothing of what waits: it holds a place at a backend meanwhile."""
+
 
 class Outlet:
-    """`put`, and `await room()` where `full`; then `await end()`, or `cancel()`."""
+    """`put`, and `await room()` where `full`; then `await end()`, or `cancel()`.
 
-    def __init__(self, send: Send) -> None:
+    The head leaves with the first of it, the end with the last.
+    """
+
+    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]], status: int = 200) -> None:
         self._send = send
+        self._head = {"type": "http.response.start", "status": status, "headers": headers}
         self._parts: list[bytes] = []
         self._size = 0
         self._ended = False
@@ -40,9 +47,13 @@ class Outlet:
         self._changed.set()
 
     async def room(self) -> None:
-        """Return once the client has read what waited, or is gone."""
+        """Return once the client has read what waited. Raises ClientGone for one that does not."""
         self._emptied.clear()
-        await self._emptied.wait()
+        try:
+            async with asyncio.timeout(STALLED_SECONDS):
+                await self._emptied.wait()
+        except TimeoutError:
+            raise ClientGone from None
 
     async def end(self) -> None:
         """Return once all has left. Raises what sending raised."""
@@ -55,14 +66,16 @@ class Outlet:
 
     async def _pump(self) -> None:
         try:
-            while self._parts or not self._ended:
-                if not self._parts:
+            await self._send(self._head)
+            more = True
+            while more:
+                if not self._parts and not self._ended:
                     self._changed.clear()
                     await self._changed.wait()
                     continue
-                data = b"".join(self._parts)
+                data, more = b"".join(self._parts), not self._ended
                 self._parts.clear()
-                await self._send({"type": "http.response.body", "body": data, "more_body": True})
+                await self._send({"type": "http.response.body", "body": data, "more_body": more})
                 self._size = sum(map(len, self._parts))
                 self._emptied.set()
         finally:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from tokenworks.errors import RequestError
 from tokenworks.server.conversation import Message
 from tokenworks.server.passed_on import PASSED_ON, asks_for_nothing, further_of
+from tokenworks.server.shown import shown, shown_name
 
 MOST_STOPS = 16
 LONGEST_STOP = 256
@@ -89,7 +90,7 @@ def _biases(biases: object) -> object:
 def _token_id(name: str) -> int:
     # One spelling a token: "7" and "07" would be two biases for it.
     if not (name.isascii() and name.isdecimal() and len(name) < 10 and str(int(name)) == name):
-        raise ValueError(f"{_short(name)} is not a token id: an integer from 0, as a string")
+        raise ValueError(f"{shown(name)} is not a token id: an integer from 0, as a string")
     return int(name)
 
 
@@ -100,7 +101,7 @@ def _bias(name: str, value: object) -> float:
     return float(number)
 
 
-def _template_options(options: object) -> object:
+def template_options(options: object) -> object:
     """What a chat template may be told: short scalars, none that the server itself says."""
     if not isinstance(options, dict) or len(options) > MOST_OPTIONS:
         raise ValueError(f"must be an object of at most {MOST_OPTIONS} options")
@@ -108,7 +109,7 @@ def _template_options(options: object) -> object:
         if name in OWN_VARIABLES:
             raise ValueError(f"{name!r} is not for requests to say")
         if not isinstance(value, bool | int | float | str) or len(str(value)) > LONGEST_OPTION:
-            raise ValueError(f"{_short(name)} must be a boolean, a number or a short string")
+            raise ValueError(f"{shown(name)} must be a boolean, a number or a short string")
     return options
 
 
@@ -188,7 +189,7 @@ class ChatParameters(Parameters):
     max_completion_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
-    chat_template_kwargs: Annotated[Options, BeforeValidator(_template_options)] | None = None
+    chat_template_kwargs: Annotated[Options, BeforeValidator(template_options)] | None = None
     further: Annotated[dict[str, Any], Field(exclude=True)] = {}  # what is passed on as it is
 
     @model_validator(mode="after")
@@ -247,7 +248,7 @@ def _refuse_unless_neutral(name: str, value: object, neutral: tuple[object, ...]
     if asks_for_nothing(value, neutral):
         return
     raise RequestError(
-        f"The parameter {name!r} is not supported with the value {_short(value)}",
+        f"The parameter {name!r} is not supported with the value {shown(value)}",
         hint="leave it out",
         param=name,
     )
@@ -258,31 +259,27 @@ def refuse_unknown(name: str, known: set[str]) -> NoReturn:
     # Comparing takes time in proportion to the name, and a name can be as long as a body.
     near = get_close_matches(name[:100], known, n=1)
     raise RequestError(
-        f"Unknown parameter {_short(name)}",
+        f"Unknown parameter {shown_name(name)!r}",
         hint=f"did you mean {near[0]!r}?" if near else "leave it out",
-        param=name if name.isascii() and len(name) <= 100 else None,
+        param=name if name == shown_name(name) else None,
     )
 
 
 def explained(error: ValidationError) -> RequestError:
     """What is wrong with a request, of which pydantic says more than a person wants to read."""
-    first = error.errors(include_url=False, include_context=False)[0]
+    first = error.errors(include_url=False)[0]
     path = ""
     for step in first["loc"]:
-        path += f"[{step}]" if isinstance(step, int) else f".{_short(step, quoted=False)}"
+        path += f"[{step}]" if isinstance(step, int) else f".{shown_name(step)}"
     path = path.lstrip(".")
     text = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "union_tag_invalid":  # pydantic's own words show the tag, however long
+        text = "{discriminator} must be one of {expected_tags}".format_map(first["ctx"])
     if first["type"] == "missing":
         return RequestError(f"The parameter {path!r} is missing", param=path)
     if first["type"] == "extra_forbidden":
         return RequestError(f"Unknown parameter {path!r}", hint="leave it out", param=path)
     if not path:
         return RequestError(text)
-    given = "" if "Value error" in first["msg"] else f" (got {_short(first['input'])})"
+    given = "" if "Value error" in first["msg"] else f" (got {shown(first['input'])})"
     return RequestError(f"{path}: {text}{given}", param=path)
-
-
-def _short(value: object, *, quoted: bool = True) -> str:
-    """The value as the caller may read it: never long, never a lone surrogate."""
-    text = ascii(value) if quoted else ascii(value)[1:-1]
-    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -21,6 +21,8 @@ from tokenworks.errors import (
     TokenworksError,
     UnknownCaller,
 )
+from tokenworks.gateway.upstream.failures import KeyRefused
+from tokenworks.store.dialects import StoreError
 
 ANTHROPIC_PATH = "/v1/messages"
 
@@ -102,9 +104,11 @@ _SHAPES: dict[type[TokenworksError], _Shape] = {
     UnknownCaller: _Shape(401, "invalid_request_error", "invalid_api_key"),
     AccessError: _Shape(403, "permission_error", "not_allowed"),
     ModelNotFound: _Shape(404, "invalid_request_error", "model_not_found"),
+    KeyRefused: _Shape(502, "server_error", "backend_key_refused"),
     BackendError: _Shape(503, "server_error", "backend_unavailable", 2.0),
     ConfigError: _Shape(400, "invalid_request_error", "invalid_setting"),
     EngineError: _Shape(503, "server_error", "engine_unavailable", 2.0),
+    StoreError: _Shape(503, "server_error", "books_unavailable", 5.0),
 }
 _FOR_GOOD = _Shape(502, "server_error", "backend_failed")
 _OTHER = _Shape(500, "server_error", "server_error")
@@ -122,17 +126,23 @@ def failure_of(error: Exception) -> Failure:
             code="internal_error",
         )
     shape = next((shape for kind, shape in _SHAPES.items() if isinstance(error, kind)), _OTHER)
-    if isinstance(error, BackendError) and not error.retryable:
+    if shape is _SHAPES[BackendError] and not getattr(error, "retryable", True):
         shape = _FOR_GOOD
     param = "model" if isinstance(error, ModelNotFound) else getattr(error, "param", None)
     return Failure(
         status=shape.status,
-        message=f"{error.message}. {_sentence(error.hint)}" if error.hint else error.message,
+        message=_message_of(error),
         type=shape.type,
         param=param,
         code=shape.code,
         headers=_headers_of(error, shape),
     )
+
+
+def _message_of(error: TokenworksError) -> str:
+    if isinstance(error, StoreError):  # it names files of this machine, or a server
+        return "The books of this server cannot be used just now"
+    return f"{error.message}. {_sentence(error.hint)}" if error.hint else error.message
 
 
 def _headers_of(error: TokenworksError, shape: _Shape) -> dict[str, str]:

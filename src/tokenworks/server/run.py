@@ -18,6 +18,7 @@ from tokenworks.errors import ConfigError
 from tokenworks.gateway.gateway import Gateway
 from tokenworks.server.app import create_app
 from tokenworks.server.keeping import keep
+from tokenworks.server.kept_rows import response_store
 from tokenworks.server.protocol import BoundedHead
 from tokenworks.server.settings import ServerSettings, url_of
 from tokenworks.telemetry.metrics import Metrics
@@ -83,9 +84,13 @@ async def serve(
     Raises what `run` raises; the backends are closed in any case.
     """
     with bind(settings) as listener:
-        server = _Server(_uvicorn_config(create_app(gateway, settings, metrics, books=books)))
+        responses = response_store(settings, books)
+        app = create_app(gateway, settings, metrics, books=books, responses=responses)
+        server = _Server(_uvicorn_config(app))
         http = asyncio.create_task(server.serve(sockets=[listener]))
-        keeping = None if books is None else asyncio.create_task(keep(books), name="books")
+        keeping = None
+        if books is not None:
+            keeping = asyncio.create_task(keep(books, responses), name="books")
         try:
             if await _first_of(gateway.start(), stop.drain.wait()) == 0:
                 on_ready(address(listener))

@@ -2,13 +2,16 @@
 
 import ipaddress
 import os
+from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from tokenworks.errors import ConfigError
 
 _SHORTEST_KEY = 16
+LabelWord = Literal["public", "internal", "private", "secret"]
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +28,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     drain_seconds: float = 20.0  # how long running answers may take to end at shutdown
     max_body_bytes: int = 4 * 1024 * 1024  # size of a request
     max_nesting: int = 32  # depth of JSON in a request
+    responses_mb: int = 256  # room for all responses that are kept; 0: none is
+    responses_days: float = 30.0  # how long a response is kept
+    responses_label: LabelWord = "secret"  # the highest label of what is kept
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -35,6 +41,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(f"max_body_bytes {self.max_body_bytes} is less than 1024")
         if not 8 <= self.max_nesting <= 200:
             raise ConfigError(f"max_nesting {self.max_nesting} is not between 8 and 200")
+        if not 0 <= self.responses_mb <= 1 << 20:
+            raise ConfigError(f"responses_mb {self.responses_mb} is not between 0 and 1048576")
+        if not 0 < self.responses_days <= 36_600:
+            raise ConfigError(f"responses_days {self.responses_days:g} is not between 0 and 36600")
         for origin in self.allowed_origins:
             _check_origin(origin)
         if not is_loopback(self.host) and not self.api_key_file:
@@ -45,6 +55,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             )
 
 
+@lru_cache(maxsize=256)  # the same few names come with each request
 def is_loopback(host: str) -> bool:
     """Whether `host`, a name or an address, is this machine and nothing else."""
     if host.lower() == "localhost":

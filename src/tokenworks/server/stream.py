@@ -75,16 +75,13 @@ class EventStream(Response):
     async def _send_all(self, send: Send) -> None:
         async with aclosing(self._chunks) as chunks:
             data = self._shape.opening() + self._shape.piece(await anext(chunks))
-            headers = self.raw_headers
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            outlet = Outlet(send)
+            outlet = Outlet(send, self.raw_headers)
             try:
                 outlet.put(data)
                 await self._put_all(chunks, outlet)
                 await outlet.end()
             finally:
                 outlet.cancel()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _put_all(self, chunks: AsyncGenerator[Chunk, None], outlet: Outlet) -> None:
         piece = self._shape.piece
@@ -111,19 +108,24 @@ async def unless_client_leaves(receive: Receive, work: Coroutine[Any, Any, T]) -
 
     The request's body must have been read.
     """
-    task = asyncio.create_task(work)
-    watcher = asyncio.create_task(_disconnected(receive))
+    worker = asyncio.current_task()
+    assert worker is not None
+    left = False
+
+    async def watch() -> None:
+        nonlocal left
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        left = True
+        worker.cancel()
+
+    watcher = asyncio.create_task(watch())
     try:
-        await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ClientGone
+        return await work
+    except asyncio.CancelledError:
+        # Whoever else cancels this, as a server that stops does, counts above our one.
+        if left and worker.uncancel() == 0:
+            raise ClientGone from None
+        raise
     finally:
         watcher.cancel()
-        task.cancel()
-        await asyncio.wait({task, watcher})
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

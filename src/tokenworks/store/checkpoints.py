@@ -23,6 +23,8 @@ MOST_PAGES: Final = 16_000
 the load no checkpoint may ever catch up."""
 
 _PASSES: Final = 5
+_PATIENCE_MS: Final = 100
+"""How long emptying the log waits for whoever reads or writes, and they for it."""
 
 
 class Checkpoints:
@@ -33,6 +35,7 @@ class Checkpoints:
         self._after_s = after_s
         self._written = threading.Event()
         self._ended = threading.Event()
+        self._scrub = True  # also after a process that was killed before it could
         self._writer: Writer | None = None
         self._thread = threading.Thread(
             target=self._run, name="tokenworks-checkpoints", daemon=True
@@ -47,6 +50,11 @@ class Checkpoints:
         if not self._written.is_set():
             self._written.set()
 
+    def scrub(self) -> None:
+        """Something was deleted: leave nothing of it in the log either."""
+        self._scrub = True
+        self.touch()
+
     def close(self) -> None:
         self._ended.set()
         self._written.set()
@@ -57,14 +65,22 @@ class Checkpoints:
         while self._written.wait() and not self._ended.wait(self._after_s):
             self._written.clear()
             try:
-                core = core or self._dialect.connect()
+                core = core or self._connect()
                 pages = _checkpoint(core)
+                scrub, self._scrub = self._scrub, False
+                if scrub and not _empty(core):
+                    self.scrub()
             except (SQLAlchemyError, sqlite3.Error, TokenworksError):
                 continue  # a full disk, for instance: the writer meets it too, and says so
             if pages > MOST_PAGES and self._writer is not None:
                 self._writer.soon(_start_anew)
         if core is not None:
             core.close()
+
+    def _connect(self) -> Connection:
+        core = self._dialect.connect()
+        core.exec_driver_sql(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
+        return core
 
 
 def _checkpoint(core: Connection) -> int:
@@ -80,6 +96,12 @@ def _checkpoint(core: Connection) -> int:
         if moved == written == before:
             return 0
     return written
+
+
+def _empty(core: Connection) -> bool:
+    """Cut the log to nothing, once nobody reads from it. False if somebody still does."""
+    busy, _, _ = core.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+    return not busy
 
 
 def _start_anew(transaction: Transaction) -> None:

@@ -53,6 +53,11 @@ class Database:
     def dialect(self) -> Dialect:
         return self._dialect
 
+    @property
+    def waiting(self) -> int:
+        """Units of work that wait for the writer."""
+        return self._writer.waiting
+
     def submit(self, work: Work[T]) -> "asyncio.Future[T]":
         """Hand in a unit of work; it runs, in order, whether or not anybody awaits the result.
 
@@ -86,6 +91,12 @@ class Database:
         """Run this on the writer's connection, now and each time that it has to connect anew."""
         self._writer.keep(work)
         self._writer.call(work)
+
+    def scrub(self) -> None:
+        """Something was deleted that nobody shall find in the files: SQLite's log is emptied, soon
+        after. A PostgreSQL server keeps deleted rows until its own vacuum."""
+        if self._checkpoints is not None:
+            self._checkpoints.scrub()
 
     def close(self) -> None:
         """Commit what waits and end all threads."""

@@ -109,6 +109,7 @@ class Sqlite:
                 )
             driver.execute(f"PRAGMA synchronous = {self._synchronous}")
             driver.execute("PRAGMA wal_autocheckpoint = 0")  # checkpoints.py does it
+            driver.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
         except BaseException:
             core.close()
             raise

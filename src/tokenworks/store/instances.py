@@ -5,15 +5,16 @@ beside an SQLite database, an advisory lock of the writer's session on a Postgre
 finds the lock of another free knows that the other is gone; no clocks are compared.
 """
 
+import glob
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
 from tokenworks.store.database import Database
-from tokenworks.store.dialects import Sqlite
+from tokenworks.store.dialects import Dialect, Sqlite
 from tokenworks.store.files import try_lock
 from tokenworks.store.transaction import Transaction
 
@@ -48,6 +49,22 @@ def claim(
         )
         if found is not None:
             return found
+
+
+def running(dialect: Dialect, transaction: Transaction | None = None) -> bool:
+    """Whether an instance lives that uses this database. A PostgreSQL server is asked in
+    `transaction`, which is one that writes."""
+    if isinstance(dialect, Sqlite):
+        _remove_left(dialect.path)
+        return any(_lock_files(dialect.path))
+    assert transaction is not None
+    found = transaction.row(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = ? "
+        "AND objsubid = 2 AND database = (SELECT oid FROM pg_database "
+        "WHERE datname = current_database())",
+        _CLASS,
+    )
+    return found != (0,)
 
 
 class FileInstance:
@@ -124,6 +141,10 @@ def _lock_file(path: Path, number: int) -> Path:
     return path.with_name(f"{path.name}.instance-{number}")
 
 
+def _lock_files(path: Path) -> Iterator[Path]:
+    return path.parent.glob(f"{glob.escape(path.name)}.instance-*")
+
+
 def _is_named(path: Path, descriptor: int) -> bool:
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
@@ -133,9 +154,7 @@ def _is_named(path: Path, descriptor: int) -> bool:
 
 def _remove_left(path: Path) -> None:
     """Remove the lock files of instances that were killed."""
-    for left in path.parent.iterdir():
-        if not left.name.startswith(f"{path.name}.instance-"):
-            continue
+    for left in _lock_files(path):
         descriptor = try_lock(left)
         if descriptor is not None:
             with suppress(OSError):

@@ -62,6 +62,11 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="tokenworks-writer", daemon=True)
         self._thread.start()
 
+    @property
+    def waiting(self) -> int:
+        """Units that wait for their turn."""
+        return self._waiting.qsize()
+
     def submit(self, work: Work[T]) -> "asyncio.Future[T]":
         """Hand in a unit from a running event loop; it runs even if nobody awaits the result.
 
@@ -126,9 +131,12 @@ class Writer:
             transaction = self._transaction or self._connect()
             for statement in self._dialect.begin:
                 transaction.run(statement)
-            for unit in batch:
-                self._one(transaction, unit)
-            transaction.run("COMMIT")
+            if len(batch) == 1:
+                self._alone(transaction, batch[0])
+            else:
+                for unit in batch:
+                    self._among_others(transaction, unit)
+                transaction.run("COMMIT")
         except Exception as error:
             # Whether a commit that failed took place is unknown where the server was lost; with
             # SQLite it did not. Units are told that they failed, and must bear being done twice.
@@ -138,16 +146,26 @@ class Writer:
         else:
             self._after_commit()
 
-    def _one(self, transaction: Transaction, unit: _Unit) -> None:
+    def _alone(self, transaction: Transaction, unit: _Unit) -> None:
+        """What it did is the whole transaction, which needs no savepoint inside."""
+        transaction.run("COMMIT" if self._works(transaction, unit) else "ROLLBACK")
+
+    def _among_others(self, transaction: Transaction, unit: _Unit) -> None:
         transaction.run("SAVEPOINT unit")
+        if not self._works(transaction, unit):
+            transaction.run("ROLLBACK TO SAVEPOINT unit")
+        transaction.run("RELEASE SAVEPOINT unit")
+
+    def _works(self, transaction: Transaction, unit: _Unit) -> bool:
+        """Whether the unit did not fail. Raises what fails all of the transaction."""
         try:
             unit.outcome = unit.work(transaction)
         except BaseException as error:  # whatever it is: it must not end the thread
             if isinstance(error, Exception) and self._dialect.fails_all(_cause(error)):
                 raise
             unit.error = error
-            transaction.run("ROLLBACK TO SAVEPOINT unit")
-        transaction.run("RELEASE SAVEPOINT unit")
+            return False
+        return True
 
     def _failure(self, error: Exception) -> Exception:
         return error if isinstance(error, StoreError) else self._dialect.explain(error)

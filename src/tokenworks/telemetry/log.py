@@ -9,6 +9,8 @@ import sys
 from contextvars import ContextVar
 from typing import TextIO
 
+from tokenworks.telemetry import trace
+
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The request being served by the current task, "" outside of one."""
 
@@ -17,7 +19,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 _SECRETS = re.compile(
     r"(?i)(?P<name>\bbearer\s+|\bapi[-_]?key\s*[=:]\s*)[^\s,;'\"]+"
-    r"|(?P<scheme>\w+://)[^/\s:@]*:[^/\s@]*@"
+    r"|(?P<scheme>\b\w+://)[^/\s:@]*:[^/\s@]*@"
 )
 
 
@@ -34,6 +36,8 @@ class LineFormatter(logging.Formatter):
         line = f"{self.formatTime(record, '%H:%M:%S')} {record.levelname.lower()} {name}: {text}"
         if current := request_id.get():
             line += f" request={current}"
+        if span := trace.current.get():
+            line += f" trace={span.trace_id}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return _SECRETS.sub(_mask, line)

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-_FIRST_TOKEN_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+from tokenworks.telemetry.facts import RequestFact
+from tokenworks.telemetry.gateway_metrics import FIRST_TOKEN_BUCKETS, GatewayMetrics
+
 _NEXT_TOKEN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 1.0, 5.0)
 
 Record = Callable[[float], None]
@@ -43,7 +45,7 @@ class Metrics:
         self._first_token = self._histogram(
             "tokenworks_time_to_first_token_seconds",
             "From a request's admission to the first piece of its answer",
-            _FIRST_TOKEN_BUCKETS,
+            FIRST_TOKEN_BUCKETS,
         )
         self._next_token = self._histogram(
             "tokenworks_inter_token_seconds",
@@ -63,10 +65,24 @@ class Metrics:
                 ("guessed_tokens_right", "Those of them that were right"),
             )
         }
+        self._gateway = GatewayMetrics(self.registry)
 
     def request(self, route: str, status: int) -> None:
         """Count one answered HTTP request; `route` is a known path, never the caller's text."""
         self._requests.labels(route, str(status)).inc()
+
+    @property
+    def tenants_registry(self) -> CollectorRegistry:
+        """What each tenant has spent, apart from `registry`."""
+        return self._gateway.of_tenants
+
+    def refused(self, code: str) -> None:
+        """Count a request that got an error in place of an answer; `code` is one of ours."""
+        self._gateway.refused(code)
+
+    def ended(self, fact: RequestFact) -> None:
+        """Count a request that is over, with what it took and cost."""
+        self._gateway.ended(fact)
 
     def engine_restarted(self, model: str) -> None:
         self._restarts.labels(model).inc()
@@ -80,17 +96,28 @@ class Metrics:
             next_token=self._next_token.labels(model).observe,
         )
 
-    def exposition(self, engines: Mapping[str, Mapping[str, float]]) -> bytes:
-        """Prometheus text; `engines` (model → gauge name → value) are the gauges of this moment.
+    def exposition(
+        self,
+        engines: Mapping[str, Mapping[str, float]],
+        backends: Mapping[str, Mapping[str, float]] | None = None,
+        process: Mapping[str, float] | None = None,
+        *,
+        tenants: bool = False,
+    ) -> bytes:
+        """Prometheus text; `engines` (model → gauge name → value), `backends` (name → gauge name →
+        value) and `process` are the gauges of this moment.
 
-        Quantities that are no gauge of ours are left out.
+        Quantities of engines and backends that are no gauge of ours are left out, and what each
+        tenant has spent unless `tenants`.
         """
+        self._gateway.look(backends or {}, process or {})
         for name, gauge in self._gauges.items():
             gauge.clear()  # what an engine that is down said last is not so now
             for model, quantities in engines.items():
                 if name in quantities:
                     gauge.labels(model).set(quantities[name])
-        return generate_latest(self.registry)
+        shown = generate_latest(self.registry)
+        return shown + generate_latest(self.tenants_registry) if tenants else shown
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels or ("model",), registry=self.registry)

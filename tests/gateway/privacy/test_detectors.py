@@ -198,6 +198,43 @@ def test_signs_that_nobody_sees_do_not_hide_a_finding() -> None:
     assert found(text) == [("email", "an\u200bna@exam\u00adple.com")]
 
 
+@pytest.mark.parametrize(
+    "sign", ["\u200b", "\u034f", "\u061c", "\u180e", "\u2066", "\ufe0f", "\U000e0031"]
+)
+def test_signs_between_digits_do_not_hide_a_number(sign: str) -> None:
+    number = sign.join("13812345678")
+
+    assert found(f"Reach me: {number}, soon") == [("phone", number)]
+
+
+@pytest.mark.parametrize("zero", [0x0660, 0x07C0, 0x0BE6, 0x0ED0, 0x1040, 0x17E0, 0xFF10, 0x1D7F6])
+def test_digits_of_any_script_are_digits(zero: int) -> None:
+    number = "".join(chr(zero + int(digit)) for digit in "11010519491231002")
+
+    assert found(f"我的号码是{number}X，谢谢") == [("cn_resident_id", f"{number}X")]
+
+
+@pytest.mark.parametrize(
+    "between", [" - ", "  ", "- ", " -", " \u2013 ", "\u3000\u3000", " \u2011"]
+)
+def test_groups_that_stand_far_apart_are_one_number(between: str) -> None:
+    for kind, groups in (
+        ("phone", ["138", "1234", "5678"]),
+        ("card", ["4111", "1111", "1111", "1111"]),
+        ("cn_resident_id", ["110105", "19491231", "002X"]),
+    ):
+        number = between.join(groups)
+        assert found(f"Reach me: {number}, soon") == [(kind, number)]
+
+
+@pytest.mark.parametrize("between", [" ", "-", "\u3000", "\u2013"])
+def test_digits_that_stand_one_by_one_are_one_number(between: str) -> None:
+    for kind, number in (("phone", "13812345678"), ("card", "4111111111111111")):
+        apart = between.join(number)
+        assert found(f"Reach me: {apart}, soon") == [(kind, apart)]
+    assert found(f"row: {between.join('13812345678901234567890')} end") == []
+
+
 def test_what_a_url_holds_is_found_too() -> None:
     kinds = dict(found("https://example.com/?mail=anna@example.org&ip=203.0.113.77"))
 

@@ -252,3 +252,13 @@ def test_only_the_kinds_of_the_vault_are_masked() -> None:
     assert vault.mask("anna@example.com, (602) 272-9781, https://example.com/x") == (
         "anna@example.com, <PHONE_1>, <URL_1>"
     )
+
+
+def test_an_original_that_is_cut_off_at_a_text_s_end_is_seen() -> None:
+    vault = Vault()
+    vault.mask("Write to ada.lovelace@example.org or call 13812345678.")
+
+    for cut in ("it is ada.", "it is ada.lovelace@exam", "it is 138", "it is 1381234567"):
+        assert vault.ends_within_one(cut)
+    for whole in ("", "it is ad", "it is <EMAIL_1>", "ada.lovelace wrote", "13812345678, she said"):
+        assert not vault.ends_within_one(whole)

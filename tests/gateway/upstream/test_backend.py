@@ -14,6 +14,7 @@ from tokenworks.errors import (
     RequestError,
 )
 from tokenworks.gateway.backend import Chunk, ToolCallPiece
+from tokenworks.telemetry.trace import TraceContext
 from upstream_backends import (
     DIALECTS,
     KEY,
@@ -121,10 +122,10 @@ def test_the_same_under_uvloop(server: UpstreamServer, dialect: str) -> None:
 def test_a_backend_gets_its_own_key_and_nothing_of_the_client(
     server: UpstreamServer, dialect: str
 ) -> None:
-    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    above = TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", flags=1)
 
     async def main() -> None:
-        how = {"environment": {"THERE": KEY}, "traceparent": lambda: trace}
+        how = {"environment": {"THERE": KEY}, "trace": lambda: above}
         async with backend_of(server, dialect, how=how, api_key_variable="THERE") as backend:
             await answer(backend, tenant="tenant-canary")
             await answer(backend, request_id="bad\r\nx-injected: 1")
@@ -138,7 +139,9 @@ def test_a_backend_gets_its_own_key_and_nothing_of_the_client(
     expected |= {"authorization"} if dialect == "openai" else {"x-api-key", "anthropic-version"}
     assert set(first.headers) == expected
     assert first.headers["x-request-id"] == "req-1"
-    assert first.headers["traceparent"] == trace
+    spans = [one.headers["traceparent"].split("-") for one in server.asked]
+    assert {(span[1], span[3]) for span in spans} == {(above.trace_id, "01")}
+    assert len({above.span_id, *(span[2] for span in spans)}) == 3
     assert set(second.headers) == expected - {"x-request-id"}
     assert b"canary" not in first.raw
 

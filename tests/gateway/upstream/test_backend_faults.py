@@ -213,7 +213,7 @@ def test_a_refused_key_is_said_and_not_shown_and_nobody_tries_it_again_soon(
     async def main() -> None:
         how = {"environment": {"THERE": KEY}}
         async with backend_of(server, dialect, how=how, api_key_variable="THERE") as backend:
-            with pytest.raises(BackendError, match="its key is refused") as refused:
+            with pytest.raises(BackendError, match="refuses this gateway's own key") as refused:
                 await answer(backend)
             assert not refused.value.retryable
             with pytest.raises(BackendError, match="not asked now"):

@@ -69,7 +69,7 @@ def test_a_refused_key_is_never_shown_not_even_by_what_the_backend_says(status: 
 
     assert isinstance(error, KeyRefused)
     assert not error.retryable
-    assert "its key is refused" in error.message
+    assert "refuses this gateway's own key" in error.message
     assert "canary" not in str(error)
     assert "canary" not in str(failure(400, json.dumps({"error": f"key {KEY}"}).encode()))
 

@@ -115,6 +115,11 @@ def test_what_only_engines_know_is_sent_to_them_and_refused_for_others(
     [
         ({"further": {"tools": [TOOL]}}, "tools", "tools"),
         ({"further": {"response_format": SCHEMA}}, "schema", "response_format"),
+        (
+            {"messages": [{"role": "tool", "tool_call_id": "c", "content": "4"}]},
+            "tools",
+            "messages",
+        ),
         ({"messages": [{"role": "user", "content": [IMAGE]}]}, "vision", "messages"),
     ],
 )

@@ -49,13 +49,14 @@ _PARTS: Final = re.compile(r"[-_/+=.]+")
 _SMALL: Final = re.compile(r"[a-z]")
 _CAPITAL: Final = re.compile(r"[A-Z]")
 _ALONE: Final = re.compile(r"[A-Za-z0-9_-]{32,}={0,2}")
+_NO_DIGITS: Final = str.maketrans("", "", "0123456789")
 _HEX: Final = re.compile(r"(?:0x)?[0-9a-fA-F]+")
 
 
 def credentials(text: str) -> Iterator[Found]:
     """Those that show in themselves; `passwords` has those that only their names give away."""
     if "-----BEGIN" in text:
-        yield from _pem_blocks(text)
+        yield from pem_blocks(text)
     if "SG." in text or "hv" in text or "dp." in text or ":AA" in text or "ya29." in text:
         for match in _DOTTED.finditer(text):
             yield Found("api_key", match.start(), match.end(), 0.9)
@@ -94,11 +95,13 @@ def _has_random_part(word: str) -> bool:
     if _UUID.fullmatch(word):
         return False
     longest = max(_PARTS.split(word), key=len)
-    digits = sum(letter.isdigit() for letter in longest)
-    return len(longest) >= LONGEST_NAME and 2 <= digits < len(longest)
+    if len(longest) < LONGEST_NAME:
+        return False
+    digits = len(longest) - len(longest.translate(_NO_DIGITS))
+    return 2 <= digits < len(longest)
 
 
-def _pem_blocks(text: str) -> Iterator[Found]:
+def pem_blocks(text: str) -> Iterator[Found]:
     """From a key's first line to its last; to the end of the text if that was cut off."""
     at = 0
     while (begun := _PEM.search(text, at)) is not None:

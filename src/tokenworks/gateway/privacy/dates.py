@@ -18,13 +18,14 @@ _IN_DIGITS: Final = re.compile(
     rf"|(?:{_NUMBER_OF_MONTH}([-/.]){_DAY}|{_DAY}([-/.]){_NUMBER_OF_MONTH})(?:\2|\3)"
     rf"(?:\d{{4}}{_TIME}|\d{{2}}))(?!\d|[-/.]\d)"
 )
-_IN_WORDS: Final = re.compile(
+_YEAR: Final = re.compile(r"(?:19|20)(?<=[ ,-]..)\d\d(?!\d)")
+_BEFORE_YEAR: Final = re.compile(
     rf"(?<![A-Za-z0-9])(?:{_DAY}(?:st|nd|rd|th)?(?: of)?[- ])?{_MONTH}\.?[- ]"
-    rf"(?:{_DAY}(?:st|nd|rd|th)?(?:, ?| ))?(?:19|20)\d\d(?!\d)",
+    rf"(?:{_DAY}(?:st|nd|rd|th)?(?:, ?| ))?$",
     re.IGNORECASE,
 )
+_LONGEST_BEFORE: Final = len("31st of September. 31st, ")
 _CHINESE: Final = re.compile(rf"(?<!\d)\d{{4}}年{_NUMBER_OF_MONTH}月{_DAY}[日号]")
-_SOME_MONTH: Final = re.compile(_MONTH)
 
 
 def date_at(text: str, at: int) -> int | None:
@@ -38,6 +39,8 @@ def dates_in_words(text: str) -> Iterator[Found]:
     if "年" in text:
         for match in _CHINESE.finditer(text):
             yield Found("date", match.start(), match.end(), 0.8)
-    if _SOME_MONTH.search(text):
-        for match in _IN_WORDS.finditer(text):
-            yield Found("date", match.start(), match.end(), 0.8)
+    for year in _YEAR.finditer(text):
+        at = year.start()
+        before = _BEFORE_YEAR.search(text, max(0, at - _LONGEST_BEFORE), at)
+        if before is not None:
+            yield Found("date", before.start(), year.end(), 0.8)

@@ -8,7 +8,7 @@ from json import dumps as json_text
 from typing import Final
 
 from tokenworks.gateway.privacy.detectors import find
-from tokenworks.gateway.privacy.entities import CREDENTIALS, PERSONAL
+from tokenworks.gateway.privacy.entities import CREDENTIALS, PERSONAL, Found
 from tokenworks.gateway.privacy.placeholders import (
     PLACEHOLDER,
     VARIANT,
@@ -26,6 +26,9 @@ MOST_KNOWN: Final = 2000
 
 LONG_ENOUGH: Final = 8
 """An original of so many characters is masked wherever it stands, also within a longer word."""
+
+SHORTEST_CUT: Final = 3
+"""Characters of an original that say something of it."""
 
 Span = tuple[int, int, str]
 
@@ -46,6 +49,7 @@ class Vault:
         self._numbers: dict[str, int] = {}
         self._own: set[str] = set()  # the user's own texts that look like placeholders
         self._reserved: set[str] = set()
+        self._clean: set[str] = set()  # texts in which nothing of these kinds is found
 
     def __repr__(self) -> str:
         return f"Vault({len(self)} masked)"
@@ -62,6 +66,32 @@ class Vault:
         Masking masked text changes nothing. `residue` says whether anything is left.
         """
         self._keep_apart(text)
+        return self._masked(text)
+
+    def mask_all(self, texts: Iterable[str]) -> list[str]:
+        """Each of them masked, in their order. What a later one gives away is masked in those
+        before it too, and gets its placeholder after theirs: whatever follows some texts, their
+        originals have the same placeholders.
+        """
+        masked: list[str] = []
+        for text in texts:
+            known, others = len(self), len(masked)
+            masked.append(self.mask(text))
+            while known < len(self):
+                new = list(islice(self._placeholders, known, MOST_KNOWN))
+                known = len(self)
+                for at, before in enumerate(masked[:others]):
+                    if any(original in before for original in new):
+                        masked[at] = self._masked(before)
+                others = len(masked)  # what those before have given away may be in any of them
+        return masked
+
+    def knows(self, text: str, kinds: Iterable[str]) -> None:
+        """These kinds are all that is found in a text: it may be needless to look through it."""
+        if self._kinds.isdisjoint(kinds):
+            self._clean.add(text)
+
+    def _masked(self, text: str) -> str:
         known = 0  # originals that have been looked for
         short: list[str] = []  # of these, those that may stand alone once neighbours are masked
         for _ in range(ROUNDS):
@@ -72,12 +102,22 @@ class Vault:
             if spans:
                 text = self._replaced(text, spans)
             elif known == min(len(self), MOST_KNOWN):
+                self._clean.add(text)
                 break
         return text
 
     def residue(self, text: str) -> tuple[str, ...]:
         """The kinds that are left in a masked text. If there are any, it must not be sent."""
-        return tuple(sorted({one.kind for one in find(text)} & self._kinds))
+        return tuple(sorted({one.kind for one in self._found(text)}))
+
+    def ends_within_one(self, text: str) -> bool:
+        """Whether a text that was cut off ends with the beginning of an original: no detector can
+        know that one."""
+        return any(
+            text.endswith(original[:length])
+            for original in self._placeholders
+            for length in range(SHORTEST_CUT, len(original))
+        )
 
     def unmask(self, text: str, *, json: bool = False, start: int = 0) -> str:
         """The text from `start` on with its originals. `json`: it is JSON, and stays JSON."""
@@ -102,9 +142,14 @@ class Vault:
                 self._own.add(match[0])
                 self._reserved.add(plain(match))
 
+    def _found(self, text: str) -> list[Found]:
+        if text in self._clean:
+            return []
+        return [one for one in find(text) if one.kind in self._kinds]
+
     def _spans(self, text: str, originals: Iterable[str]) -> list[Span]:
         """What to replace: in order, none overlapping another."""
-        spans = [(one.start, one.end, one.kind) for one in find(text) if one.kind in self._kinds]
+        spans = [(one.start, one.end, one.kind) for one in self._found(text)]
         spans += self._known(text, originals)
         merged: list[Span] = []
         for start, end, kind in sorted(spans, key=lambda span: (span[0], -span[1])):

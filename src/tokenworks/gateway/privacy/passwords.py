@@ -10,10 +10,11 @@ from tokenworks.gateway.privacy.entities import Found
 _HINTS: Final = ("pass", "pwd", "secret", "token", "key", "auth", "bearer", "basic", "cred")
 _CHINESE_HINTS: Final = ("密", "口令", "令牌")
 _NAMED: Final = re.compile(
+    r"(?=[abcempst密口秘令])(?:"  # how any of them begins: most letters are passed over for this
     r"(?P<password>pass(?:word|wd|phrase|code)|(?<![a-z])(?<![a-z] )pass|pwd|密码|密碼|口令)"
     r"|(?P<key>(?:api|access|account|auth|private|secret|shared|signing|encryption|master|session)"
     r"[_ -]?key|secret|token(?!s)|credential|密钥|秘钥|令牌)"
-    r"|(?P<scheme>(?<![a-z])(?:bearer|basic) (?=[a-z0-9+/_.=-]{8}))"
+    r"|(?P<scheme>(?<![a-z])(?:bearer|basic) (?=[a-z0-9+/_.=-]{8})))"
 )
 """In small letters, as the text that is searched."""
 

@@ -6,9 +6,8 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from tokenworks.errors import BackendError
 from tokenworks.gateway.backend import Chunk, Completion, FinishReason, ToolCallPiece, Usage
-from tokenworks.gateway.upstream.dialect import MOST_TOOL_CALLS, Ending
+from tokenworks.gateway.upstream.dialect import MOST_TOOL_CALLS, AnswersReader
 from tokenworks.gateway.upstream.events import Event
 
 _REASONS: Final[dict[str, FinishReason]] = {
@@ -67,44 +66,26 @@ class _Event(Struct):
 _decode: Final = msgspec.json.Decoder(_Event).decode
 
 
-class AnthropicAnswers:
+class AnthropicAnswers(AnswersReader):
     def __init__(self, name: str, request: Completion) -> None:
-        self._ending = Ending(name, request)
+        super().__init__(name, request)
         self._calls: dict[int, int] = {}  # content block → number of the tool call in it
         self._without_arguments: set[int] = set()  # content blocks of tool calls, so far
         self._counts = _Usage()
 
-    @property
-    def finished(self) -> bool:
-        return self._ending.finished
-
-    @property
-    def complete(self) -> bool:
-        return self._ending.complete
-
-    @property
-    def estimated(self) -> bool:
-        return self._ending.estimated
-
-    def end(self) -> Iterator[Chunk]:
-        return self._ending.end()
-
-    def broken(self, why: str) -> BackendError:
-        return self._ending.broken(why)
-
     def take(self, event: Event) -> Iterator[Chunk]:
-        if self._ending.complete:
+        if self.complete:
             return
         try:
             read = _decode(event.data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise self._ending.nonsense("an event that cannot be read") from None
+            raise self.nonsense("an event that cannot be read") from None
         if read.type.startswith("content_block_"):
             yield from self._block(read)
         elif read.type.startswith("message_"):
             yield from self._message(read)
         elif read.type == "error":
-            raise self._ending.reported(read.error)
+            raise self.reported(read.error)
         # Others, such as pings, say nothing of the answer; new ones may come at any time.
 
     def _message(self, read: _Event) -> Iterator[Chunk]:
@@ -112,7 +93,7 @@ class AnthropicAnswers:
         if read.delta is not None and read.delta.stop_reason is not None:
             yield from self._finish(read.delta.stop_reason)
         if read.type == "message_stop":
-            yield from self._ending.end()
+            yield from self.end()
 
     def _block(self, read: _Event) -> Iterator[Chunk]:
         if read.type == "content_block_delta":
@@ -129,35 +110,35 @@ class AnthropicAnswers:
         if block.type == "tool_use":
             number = self._calls.setdefault(read.index, len(self._calls))
             if number >= MOST_TOOL_CALLS:
-                raise self._ending.nonsense("more tool calls than an answer has")
+                raise self.nonsense("more tool calls than an answer has")
             self._without_arguments.add(read.index)
             piece = ToolCallPiece(index=number, id=block.id, name=block.name)
-            yield self._ending.piece(0, "", tool_calls=(piece,))
+            yield self.piece(0, "", tool_calls=(piece,))
         elif block.type == "text" and block.text:
-            yield self._ending.piece(0, block.text)
+            yield self.piece(0, block.text)
 
     def _piece(self, read: _Event) -> Iterator[Chunk]:
         delta = read.delta
         if delta is None:
             return
         if delta.type == "text_delta" and delta.text:
-            yield self._ending.piece(0, delta.text)
+            yield self.piece(0, delta.text)
         elif delta.type == "thinking_delta" and delta.thinking:
-            yield self._ending.piece(0, "", delta.thinking)
+            yield self.piece(0, "", delta.thinking)
         elif delta.type == "input_json_delta" and delta.partial_json and read.index in self._calls:
             yield self._arguments(read.index, delta.partial_json)
 
     def _arguments(self, block: int, text: str) -> Chunk:
         self._without_arguments.discard(block)
         piece = ToolCallPiece(index=self._calls[block], arguments=text)
-        return self._ending.piece(0, "", tool_calls=(piece,))
+        return self.piece(0, "", tool_calls=(piece,))
 
     def _finish(self, stop_reason: str) -> Iterator[Chunk]:
         reason = _REASONS.get(stop_reason)
         if reason is None:
-            raise self._ending.nonsense("a stop reason that no answer of ours can have")
-        if not self._ending.finished:
-            yield from self._ending.finish(0, reason)
+            raise self.nonsense("a stop reason that no answer of ours can have")
+        if not self.finished:
+            yield from self.finish(0, reason)
 
     def _count(self, said: _Usage | None) -> None:
         """Counts are totals: a later one takes the place of an earlier one, if it is given."""
@@ -170,7 +151,7 @@ class AnthropicAnswers:
         cached = counts.cache_read_input_tokens or 0
         prompt = (counts.input_tokens or 0) + (counts.cache_creation_input_tokens or 0) + cached
         details, made = counts.output_tokens_details, counts.output_tokens or 0
-        self._ending.usage = Usage(
+        self.usage = Usage(
             prompt_tokens=prompt,
             completion_tokens=made,
             cached_tokens=cached,

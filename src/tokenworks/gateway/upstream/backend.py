@@ -8,19 +8,23 @@ from typing import Any, Final, Literal
 
 from tokenworks.errors import BackendError, ModelNotFound
 from tokenworks.gateway.backend import BackendStatus, Chunk, Completion
+from tokenworks.gateway.labels import Label
 from tokenworks.gateway.needs import EVERYWHERE
 from tokenworks.gateway.upstream.address import Resolve, system_resolve
 from tokenworks.gateway.upstream.anthropic import AnthropicDialect
 from tokenworks.gateway.upstream.connection import Connection
 from tokenworks.gateway.upstream.dialect import Call, Dialect
 from tokenworks.gateway.upstream.events import EventReader
-from tokenworks.gateway.upstream.exchange import Exchanges, Patience
+from tokenworks.gateway.upstream.exchange import Exchanges, Origin, Patience
 from tokenworks.gateway.upstream.health import BackendState, BreakerSettings, Health, Phase
 from tokenworks.gateway.upstream.http import HttpClient, tls_context
 from tokenworks.gateway.upstream.openai import OpenAIDialect, embeddings_call
 from tokenworks.gateway.upstream.settings import Key, Limits, UpstreamSettings
+from tokenworks.gateway.upstream.telling import Question, Telling, operation_of
 from tokenworks.gateway.upstream.watching import Watch, keep_probing
 from tokenworks.telemetry.clock import Clock, MonotonicClock
+from tokenworks.telemetry.facts import Traces
+from tokenworks.telemetry.trace import TraceContext, current
 
 PROBE_S: Final = 5.0
 
@@ -34,8 +38,9 @@ _STATES: Final[Mapping[Phase, Literal["ready", "restarting", "failed"]]] = {
 class UpstreamBackend:
     """Serves `settings.models`. `start` reads its key; a backend that is down does not fail it.
 
-    `traceparent` gives the W3C trace context of the request that runs, or nothing. `environment` is
-    where `api_key_variable` is looked up.
+    `trace` gives the span of the request that runs, if it is traced: each question to the backend
+    is one below it, and `traces` hear of it. `environment` is where `api_key_variable` is looked
+    up.
     """
 
     def __init__(
@@ -45,7 +50,8 @@ class UpstreamBackend:
         environment: Mapping[str, str] | None = None,
         clock: Clock | None = None,
         breaker: BreakerSettings | None = None,
-        traceparent: Callable[[], str] = lambda: "",
+        trace: Callable[[], TraceContext | None] = current.get,
+        traces: Traces | None = None,
         resolve: Resolve = system_resolve,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
@@ -69,7 +75,8 @@ class UpstreamBackend:
         self._dialect: Dialect = (
             OpenAIDialect(settings) if settings.dialect == "openai" else AnthropicDialect(settings)
         )
-        self._traceparent = traceparent
+        self._trace = trace
+        self._telling = Telling(settings, traces, unix_time)
         self._resolve = resolve
         self._unix_time = unix_time
         self._exchanges: Exchanges | None = None
@@ -90,8 +97,8 @@ class UpstreamBackend:
             client,
             key,
             self._dialect.key_fields,
-            self._traceparent,
             self._unix_time,
+            sees_state=settings.label() >= Label.PRIVATE,
         )
         self._prober = asyncio.create_task(
             keep_probing(self._health, self._opened, self.probe),
@@ -138,7 +145,11 @@ class UpstreamBackend:
         """Answer. Raises RequestError for what the backend cannot do, BackendError before the first
         chunk and BackendLost after it for all that goes wrong there, QueueFullError if as many
         requests run there as may, DeadlineError."""
-        call = self._dialect.call(request, self._theirs(request.model))
+        theirs = self._theirs(request.model)
+        call, origin = self._dialect.call(request, theirs), self._origin(request.request_id)
+        question = Question(
+            origin, operation_of(request), request.model, theirs, bool(request.begun)
+        )
         answers, reader = self._dialect.answers(request), EventReader()
         exchanges = self._started()
         watch = Watch(self.settings.name, self._health, self._clock)
@@ -146,7 +157,7 @@ class UpstreamBackend:
         connection: Connection | None = None
         failure: BaseException | None = None
         try:
-            connection = await exchanges.open(call, request.request_id, patience)
+            connection = await exchanges.open(call, origin, patience)
             await exchanges.check(connection, "text/event-stream")
             while not answers.complete:
                 events = await exchanges.events(connection, reader, answers, patience)
@@ -170,6 +181,8 @@ class UpstreamBackend:
                 exchanges.close(connection)
             self.answers_without_usage += answers.estimated
             watch.end(failure, answered=answers.complete)
+            question.status = connection.status if connection else 0
+            self._telling.ended(question, watch, failure, answered=answers.complete)
 
     async def embed(
         self, model: str, inputs: object, further: Mapping[str, object], *, request_id: str = ""
@@ -178,12 +191,14 @@ class UpstreamBackend:
 
         Raises RequestError, BackendError or QueueFullError.
         """
-        call = embeddings_call(self.settings, self._theirs(model), inputs, further)
+        theirs, origin = self._theirs(model), self._origin(request_id)
+        call = embeddings_call(self.settings, theirs, inputs, further)
+        question = Question(origin, "embeddings", model, theirs)
         exchanges = self._started()
         watch = Watch(self.settings.name, self._health, self._clock)
         failure: BaseException | None = None
         try:
-            reply = await exchanges.whole(call, request_id, self._patience(None))
+            reply = await exchanges.whole(call, origin, self._patience(None))
             data = reply.get("data")
             if not isinstance(data, list) or not all(
                 isinstance(one, dict) and "embedding" in one for one in data
@@ -195,18 +210,24 @@ class UpstreamBackend:
             raise
         finally:
             watch.end(failure, answered=failure is None)
+            self._telling.ended(question, watch, failure, answered=failure is None)
 
     async def probe(self) -> None:
         """Ask which models there are. Raises what went wrong; without a list a server is well."""
         exchanges = self._started()
         patience = Patience(Limits(first_byte_s=PROBE_S, idle_s=PROBE_S), None, _now())
-        connection = await exchanges.open(Call(self._dialect.models_path, b""), "", patience)
+        connection = await exchanges.open(Call(self._dialect.models_path, b""), Origin(), patience)
         try:
             if connection.status not in (404, 405):
                 await exchanges.check(connection, "application/json")
             await exchanges.finish(connection)
         finally:
             exchanges.close(connection)
+
+    def _origin(self, request_id: str) -> Origin:
+        """A span of its own for each question: those of one request run after or beside others."""
+        above = self._trace()
+        return Origin(request_id, above.child() if above is not None else None)
 
     def _started(self) -> Exchanges:
         if self._exchanges is None:

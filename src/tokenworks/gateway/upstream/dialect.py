@@ -17,6 +17,7 @@ from tokenworks.gateway.backend import (
     ToolCallPiece,
     Usage,
 )
+from tokenworks.gateway.needs import EVERYWHERE, WORDS, needs_of
 from tokenworks.gateway.upstream.events import Event
 from tokenworks.gateway.upstream.failures import failure_of
 from tokenworks.gateway.upstream.settings import UpstreamSettings
@@ -24,7 +25,13 @@ from tokenworks.gateway.upstream.settings import UpstreamSettings
 BYTES_PER_TOKEN: Final = 4
 """Of English text, about: only where a backend does not count its prompt's tokens itself."""
 
+CHARACTERS_PER_TOKEN: Final = 6
+"""Of an answer, more than of any usual text. Some backends send many tokens in one event."""
+
 MOST_TOOL_CALLS: Final = 1024
+MOST_ANSWER: Final = 16 << 20
+"""Characters of a request's answers together. No model writes as many; memory holds all of them."""
+
 _SANE_WORD: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -84,9 +91,10 @@ class Dialect(Protocol):
         ...
 
 
-class Ending:
-    """Counts the pieces of a request's answers and makes their last chunks: each with its reason,
-    the last of all with usage."""
+class AnswersReader:
+    """What the readers of all dialects have in common, as `Answers` but for `take`: counts the
+    pieces of a request's answers and makes their last chunks, each with its reason, the last of all
+    with usage."""
 
     def __init__(self, name: str, request: Completion) -> None:
         self.begun = False
@@ -96,7 +104,7 @@ class Ending:
         self._name = name
         self._request = request
         self._open = set(range(request.n))
-        self._counted = 0
+        self._counted = self._size = 0  # tokens, and characters
         self._last: Chunk | None = None
 
     @property
@@ -111,11 +119,16 @@ class Ending:
         tool_calls: tuple[ToolCallPiece, ...] = (),
         logprobs: tuple[TokenLogprob, ...] = (),
     ) -> Chunk:
-        """A chunk of an answer that goes on: without log-probabilities it counts as one token."""
+        """A chunk of an answer that goes on. Without log-probabilities it counts as one token, or
+        as so many as its text takes at least: who leaves early pays for what has come.
+        """
         if index not in self._open:
             raise self.nonsense("an answer that nobody asked for, or that was over")
         self.begun = True
-        tokens = len(logprobs) or 1
+        self._size += len(text) + len(reasoning) + sum(len(call.arguments) for call in tool_calls)
+        if self._size > MOST_ANSWER:
+            raise self.nonsense("more than an answer may have")
+        tokens = len(logprobs) or max(1, self._size // CHARACTERS_PER_TOKEN - self._counted)
         self._counted += tokens
         return Chunk(
             text=text,
@@ -192,27 +205,13 @@ def prompt_size(request: Completion) -> int:
     return math.ceil(sum(len(text.encode()) for text in texts) / BYTES_PER_TOKEN)
 
 
-def has_images(request: Completion) -> bool:
-    contents = (message.get("content") for message in request.messages or ())
-    return any(
-        isinstance(content, list) and any(part.get("type") != "text" for part in content)
-        for content in contents
-    )
-
-
 def check_abilities(settings: UpstreamSettings, request: Completion) -> None:
-    """Raises RequestError for what this backend is not known to be able to do."""
-    wanted = {
-        "tools": "tools" in request.further,
-        "schema": "response_format" in request.further,
-        "vision": has_images(request),
-    }
-    params = {"tools": "tools", "schema": "response_format", "vision": "messages"}
-    words = {"tools": "call tools", "schema": "keep to a format", "vision": "look at images"}
-    for ability, asked in wanted.items():
-        if asked and ability not in settings.abilities:
+    """Raises RequestError for what this backend is not known to be able to do. Which parameters
+    beyond OpenAI's own it has, a dialect knows itself."""
+    for need, param in needs_of(request).items():
+        if need not in ("extended", *EVERYWHERE, *settings.abilities):
             raise RequestError(
-                f"The backend {settings.name!r} cannot {words[ability]}", param=params[ability]
+                f"The backend {settings.name!r} cannot take {WORDS[need]}", param=param
             )
 
 

@@ -15,6 +15,7 @@ from tokenworks.gateway.upstream.events import Event, EventReader, EventTooLong
 from tokenworks.gateway.upstream.failures import failure_of
 from tokenworks.gateway.upstream.http import HttpClient, Request
 from tokenworks.gateway.upstream.settings import Key, Limits
+from tokenworks.telemetry.trace import TraceContext
 
 MOST_REFUSAL_BYTES: Final = 64 * 1024
 REFUSAL_S: Final = 5.0
@@ -23,7 +24,6 @@ REST_OF_REPLY_S: Final = 0.1
 """How long the end of a reply may take once its answer is complete, to keep the connection."""
 
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_TRACE: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Patience:
@@ -51,22 +51,34 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Which request something is asked for, and the span of asking it, if anybody traces it."""
+
+    request_id: str = ""
+    span: TraceContext | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Exchanges:
-    """Asks one backend. Everything that goes wrong is raised as an error for people."""
+    """Asks one backend. Everything that goes wrong is raised as an error for people.
+
+    `sees_state`: the backend is told the trace's state too. That is text of the client's which
+    nobody has looked into; the ids beside it are random.
+    """
 
     name: str
     client: HttpClient
     key: Key
     key_fields: Callable[[str], Mapping[str, str]]
-    traceparent: Callable[[], str]
     unix_time: Callable[[], float]
+    sees_state: bool = False
 
-    async def open(self, call: Call, request_id: str, patience: Patience) -> Connection:
+    async def open(self, call: Call, origin: Origin, patience: Patience) -> Connection:
         """The reply's head is there; `close` it in the end. Raises BackendError, DeadlineError."""
         request = Request(
             method="POST" if call.body else "GET",
             path=call.path,
-            fields=self._fields(call, request_id),
+            fields=self._fields(call, origin),
             body=call.body,
         )
         try:
@@ -121,9 +133,9 @@ class Exchanges:
             patience.sign_of_life(asyncio.get_running_loop().time())
         return events
 
-    async def whole(self, call: Call, request_id: str, patience: Patience) -> dict[str, Any]:
+    async def whole(self, call: Call, origin: Origin, patience: Patience) -> dict[str, Any]:
         """A reply that is one JSON object."""
-        connection = await self.open(call, request_id, patience)
+        connection = await self.open(call, origin, patience)
         try:
             await self.check(connection, "application/json")
             wait_s = patience.until() - asyncio.get_running_loop().time()
@@ -163,15 +175,16 @@ class Exchanges:
             raise self.failed(f"its reply has more than {most} bytes")
         return bytes(body)
 
-    def _fields(self, call: Call, request_id: str) -> dict[str, str]:
+    def _fields(self, call: Call, origin: Origin) -> dict[str, str]:
         fields = {"user-agent": "tokenworks", **self.key_fields(self.key.reveal())}
         if call.body:
             fields["content-type"] = "application/json"
-        if _SANE_ID.fullmatch(request_id):
-            fields["x-request-id"] = request_id
-        trace = self.traceparent()
-        if _TRACE.fullmatch(trace):
-            fields["traceparent"] = trace
+        if _SANE_ID.fullmatch(origin.request_id):
+            fields["x-request-id"] = origin.request_id
+        if origin.span is not None:
+            fields["traceparent"] = origin.span.traceparent
+            if origin.span.state and self.sees_state:
+                fields["tracestate"] = origin.span.state
         return fields
 
     def _check_deadline(self, patience: Patience) -> None:

@@ -49,9 +49,9 @@ def failure_of(
         return kind(f"The backend {name!r} refuses this request: {text}")
     if status in _KEY_REFUSED:
         return KeyRefused(
-            f"The backend {name!r} cannot be used: its key is refused (status {status})",
+            f"The backend {name!r} refuses this gateway's own key, not yours (status {status})",
             retryable=False,
-            hint="whoever runs this server must give it a valid key",
+            hint="whoever runs this gateway must give it a valid key for that backend",
         )
     wait_s = retry_after_of(headers, unix_time)
     if status == 429:

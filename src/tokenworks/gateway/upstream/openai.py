@@ -1,10 +1,11 @@
 """The dialect of OpenAI's chat completions and completions, as most engines and clouds speak it."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from tokenworks.errors import RequestError
 from tokenworks.gateway.backend import Completion
+from tokenworks.gateway.needs import PARAMETERS
 from tokenworks.gateway.upstream.dialect import (
     Answers,
     Call,
@@ -15,11 +16,6 @@ from tokenworks.gateway.upstream.dialect import (
 )
 from tokenworks.gateway.upstream.openai_events import OpenAIAnswers
 from tokenworks.gateway.upstream.settings import UpstreamSettings
-
-PASSED_ON: Final = frozenset(
-    {"tools", "tool_choice", "parallel_tool_calls", "response_format", "reasoning_effort"}
-)
-"""Those of `Completion.further` that every server of this dialect knows or refuses by name."""
 
 
 class OpenAIDialect:
@@ -54,7 +50,7 @@ class OpenAIDialect:
 
     def _chat(self, request: Completion, body: dict[str, Any]) -> None:
         for name, value in request.further.items():
-            if name not in PASSED_ON:
+            if name not in PARAMETERS:
                 raise refuse(self._settings, name)
             body[name] = value
         body["messages"] = request.messages

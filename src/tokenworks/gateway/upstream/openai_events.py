@@ -10,7 +10,6 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from tokenworks.errors import BackendError
 from tokenworks.gateway.backend import (
     Chunk,
     Completion,
@@ -19,7 +18,7 @@ from tokenworks.gateway.backend import (
     ToolCallPiece,
     Usage,
 )
-from tokenworks.gateway.upstream.dialect import MOST_TOOL_CALLS, Ending
+from tokenworks.gateway.upstream.dialect import MOST_TOOL_CALLS, AnswersReader
 from tokenworks.gateway.upstream.events import Event
 
 _REASONS: Final[dict[str, FinishReason]] = {
@@ -90,50 +89,32 @@ class _Event(Struct):
 _decode: Final = msgspec.json.Decoder(_Event).decode
 
 
-class OpenAIAnswers:
+class OpenAIAnswers(AnswersReader):
     def __init__(self, name: str, request: Completion) -> None:
-        self._ending = Ending(name, request)
+        super().__init__(name, request)
         self._calls: dict[int, list[str]] = {}  # an answer's calls that came without a number
 
-    @property
-    def finished(self) -> bool:
-        return self._ending.finished
-
-    @property
-    def complete(self) -> bool:
-        return self._ending.complete
-
-    @property
-    def estimated(self) -> bool:
-        return self._ending.estimated
-
-    def end(self) -> Iterator[Chunk]:
-        return self._ending.end()
-
-    def broken(self, why: str) -> BackendError:
-        return self._ending.broken(why)
-
     def take(self, event: Event) -> list[Chunk]:
-        if self._ending.complete:
+        if self.complete:
             return []
         if event.data == b"[DONE]":
-            return list(self._ending.end())
+            return list(self.end())
         read = self._read(event)
         chunks: list[Chunk] = []
         for choice in read.choices or ():
             self._add(choice, chunks)
         if read.usage is not None:
-            self._ending.usage = _usage(read.usage)
-            chunks += self._ending.settle()
+            self.usage = _usage(read.usage)
+            chunks += self.settle()
         return chunks
 
     def _read(self, event: Event) -> _Event:
         try:
             read = _decode(event.data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise self._ending.nonsense("an event that cannot be read") from None
+            raise self.nonsense("an event that cannot be read") from None
         if read.error is not None or event.name == b"error" or read.object == "error":
-            raise self._ending.reported(read.error)
+            raise self.reported(read.error)
         return read
 
     def _add(self, choice: _Choice, chunks: list[Chunk]) -> None:
@@ -149,13 +130,13 @@ class OpenAIAnswers:
         if text or reasoning or calls or choice.logprobs:
             logprobs = _logprobs(choice.logprobs) if choice.logprobs else ()
             if text or reasoning or calls or logprobs:
-                piece = self._ending.piece(choice.index, text, reasoning, calls, logprobs)
+                piece = self.piece(choice.index, text, reasoning, calls, logprobs)
                 chunks.append(piece)
         if choice.finish_reason:
             reason = _REASONS.get(choice.finish_reason)
             if reason is None:
-                raise self._ending.nonsense("a finish reason that says that it failed")
-            chunks += self._ending.finish(choice.index, reason)
+                raise self.nonsense("a finish reason that says that it failed")
+            chunks += self.finish(choice.index, reason)
 
     def _pieces(self, answer: int, calls: list[_ToolCall]) -> tuple[ToolCallPiece, ...]:
         return tuple(
@@ -173,7 +154,7 @@ class OpenAIAnswers:
         known = self._calls.setdefault(answer, [])
         if call.id and call.id not in known:
             if len(known) >= MOST_TOOL_CALLS:
-                raise self._ending.nonsense("more tool calls than an answer has")
+                raise self.nonsense("more tool calls than an answer has")
             known.append(call.id)
         return known.index(call.id) if call.id else max(0, len(known) - 1)
 
@@ -207,7 +188,7 @@ def _token(one: dict[str, Any], alternatives: tuple[TokenLogprob, ...] = ()) -> 
     raw = one.get("bytes")
     return TokenLogprob(
         text=str(one["token"]),
-        raw=str(one["token"]).encode() if raw is None else bytes(raw),
+        raw=bytes(raw) if isinstance(raw, list) else str(one["token"]).encode(),
         logprob=float(one["logprob"]),
         alternatives=alternatives,
     )

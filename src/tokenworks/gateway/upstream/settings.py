@@ -12,9 +12,10 @@ from tokenworks.gateway.backend import Tier
 from tokenworks.gateway.labels import Label, label_of
 from tokenworks.gateway.upstream.address import Endpoint, endpoint_of
 
-Ability = Literal["tools", "schema", "vision", "extended"]
+Ability = Literal["tools", "schema", "vision", "extended", "embeddings"]
 """`extended`: takes what vLLM, SGLang and llama-server add to OpenAI's API (top_k, min_p,
-repetition_penalty, min_tokens and variables of the chat template)."""
+repetition_penalty, min_tokens and variables of the chat template). `embeddings`: makes vectors of
+texts, by OpenAI's /embeddings."""
 
 Continues = Literal["no", "continue_final_message", "prefill", "prefix"]
 """How a backend is told to go on with an assistant message: by `continue_final_message` (vLLM,

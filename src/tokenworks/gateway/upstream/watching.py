@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from tokenworks.errors import BackendError, QueueFullError, TokenworksError
-from tokenworks.gateway.backend import Chunk
+from tokenworks.gateway.backend import Chunk, FinishReason, Usage
 from tokenworks.gateway.upstream.failures import KeyRefused, RateLimited
 from tokenworks.gateway.upstream.health import Health
 from tokenworks.telemetry.clock import Clock
@@ -33,6 +33,8 @@ class Watch:
             raise QueueFullError(
                 f"The backend {name!r} answers as many requests as it may", retry_after_s=REST_S
             )
+        self.usage: Usage | None = None
+        self.reasons: list[FinishReason] = []
         self._health = health
         self._clock = clock
         self._trial = health.begin()
@@ -45,6 +47,16 @@ class Watch:
         """Whether a token came."""
         return self._tokens > 0
 
+    @property
+    def first_s(self) -> float | None:
+        """Seconds until the first token, None if none came."""
+        return self._first - self._begun if self._tokens else None
+
+    @property
+    def took_s(self) -> float:
+        """Seconds since it began."""
+        return self._clock.now() - self._begun
+
     def saw(self, chunk: Chunk) -> None:
         if chunk.tokens:
             self._last = self._clock.now()
@@ -52,6 +64,9 @@ class Watch:
                 self._first = self._last
                 self._leading = chunk.tokens
             self._tokens += chunk.tokens
+        if chunk.finish_reason is not None:
+            self.reasons.append(chunk.finish_reason)
+            self.usage = chunk.usage or self.usage
 
     def end(self, error: BaseException | None, *, answered: bool) -> None:
         """`error` is what ended it, if anything did; `answered`: the answer was complete."""

@@ -8,9 +8,11 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from tokenworks.accounts.books import Books
+from tokenworks.accounts.key_store import KeyStore
 from tokenworks.accounts.keys import Key
 from tokenworks.gateway.gateway import Gateway
 from tokenworks.server.context import key_of
+from tokenworks.server.replies import refuse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,14 @@ def tenant_seen(key: Key, wanted: str | None) -> str | None:
     if wanted not in (None, key.tenant):
         key.require("admin")
     return key.tenant
+
+
+async def known_key(keys: KeyStore, key_id: str) -> Key:
+    """Raises HttpRefusal (404) if there is no such key."""
+    for key in await keys.all():
+        if key.id == key_id:
+            return key
+    raise refuse(404, "key_not_found", "There is no such key: GET /admin/keys lists them")
 
 
 def actor_of(key: Key) -> str:

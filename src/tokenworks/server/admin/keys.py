@@ -9,32 +9,48 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tokenworks.accounts.keys import IssuedKey, Key, NewKey
 from tokenworks.accounts.limits import Allowance
-from tokenworks.gateway.labels import label_of
-from tokenworks.server.admin.access import Admin, Administration, Json, actor_of
-
-MostADay = Annotated[int, Field(ge=0, le=2**53)]
+from tokenworks.server.admin.access import Admin, Administration, Json, actor_of, known_key
+from tokenworks.server.admin.fields import (
+    WHOLE,
+    Count,
+    LabelWord,
+    Name,
+    NameOrNone,
+    Role,
+    Scope,
+)
+from tokenworks.server.admin.shapes import (
+    NOT_FOUND,
+    REFUSALS,
+    REVOKED,
+    WITH_BODY,
+    KeyIssued,
+    KeyShown,
+    Listed,
+)
+from tokenworks.server.replies import refuse
 
 
 class Limits(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    requests_per_minute: MostADay | None = None
-    tokens_per_minute: MostADay | None = None
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
 
 
 class KeyWanted(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    tenant: Annotated[str, Field(min_length=1, max_length=64)]
-    user: Annotated[str, Field(max_length=64)] = ""
-    name: Annotated[str, Field(max_length=64)] = ""
-    role: str = "user"
-    scopes: list[str] | None = None
-    label: str = ""
-    models: Annotated[list[str], Field(max_length=256)] = []
+    tenant: Name
+    user: NameOrNone = ""
+    name: NameOrNone = ""
+    role: Role = "user"
+    scopes: Annotated[list[Scope], Field(max_length=8)] | None = None  # None: those of the role
+    label: LabelWord = ""
+    models: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=256)] = []
     limits: Limits = Limits()
-    most_priority: Annotated[int, Field(ge=-10, le=10)] = 0
-    expires_in_s: Annotated[float, Field(gt=0, le=10 * 366 * 86_400)] | None = None
+    most_priority: Annotated[int, Field(ge=-10, le=10), WHOLE] = 0
+    expires_in_s: Annotated[float, Field(ge=1, le=10 * 366 * 86_400)] | None = None
 
 
 class Rotation(BaseModel):
@@ -44,25 +60,24 @@ class Rotation(BaseModel):
 
 
 def keys_router(administration: Administration) -> APIRouter:
-    router = APIRouter(prefix="/admin/keys", tags=["keys"])
+    router = APIRouter(prefix="/admin/keys", tags=["keys"], responses=REFUSALS)
     keys = administration.books.keys
 
-    @router.get("")
+    @router.get("", response_model=Listed[KeyShown])
     async def list_keys(_: Admin) -> Json:
         """All keys: whose they are and what they allow, never what they are."""
         return {"data": [described(key) for key in await keys.all()]}
 
-    @router.post("", status_code=201)
+    @router.post("", status_code=201, response_model=KeyIssued, responses=WITH_BODY)
     async def create_key(admin: Admin, wanted: KeyWanted) -> Json:
         """Make a key. Its text is in the answer and nowhere else."""
-        label = label_of(wanted.label, param="label").word if wanted.label else ""
         new = NewKey(
             tenant=wanted.tenant,
             user=wanted.user,
             name=wanted.name,
             role=wanted.role,
             scopes=None if wanted.scopes is None else frozenset(wanted.scopes),
-            label=label,
+            label=wanted.label,
             models=tuple(wanted.models),
             allowance=Allowance(**wanted.limits.model_dump()),
             priority_max=wanted.most_priority,
@@ -70,15 +85,22 @@ def keys_router(administration: Administration) -> APIRouter:
         )
         return _issued(await keys.create(new, actor=actor_of(admin)))
 
-    @router.post("/{key_id}/rotate")
+    @router.post(
+        "/{key_id}/rotate",
+        response_model=KeyIssued,
+        responses={**NOT_FOUND, **REVOKED, **WITH_BODY},
+    )
     async def rotate_key(admin: Admin, key_id: str, wanted: Rotation) -> Json:
         """Give a key a new secret; the old one holds for `grace_s` seconds more."""
+        if (await known_key(keys, key_id)).revoked_at is not None:
+            raise refuse(409, "key_revoked", "The key was revoked: make another one")
         rotated = await keys.rotate(key_id, actor=actor_of(admin), grace_s=wanted.grace_s)
         return _issued(rotated)
 
-    @router.delete("/{key_id}", status_code=204)
+    @router.delete("/{key_id}", status_code=204, responses=NOT_FOUND)
     async def revoke_key(admin: Admin, key_id: str) -> None:
         """Let a key open nothing from now on."""
+        await known_key(keys, key_id)
         await keys.revoke(key_id, actor=actor_of(admin))
 
     return router

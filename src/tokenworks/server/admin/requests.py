@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response, StreamingResponse
 
 from tokenworks.server.admin.access import Admin, Administration, Json
+from tokenworks.server.admin.shapes import NOT_FOUND, REFUSALS, Listed, RequestShown, RouteShown
 from tokenworks.server.replies import refuse
 
 HEARTBEAT_S = 15.0
@@ -16,15 +17,15 @@ HEARTBEAT_S = 15.0
 
 
 def requests_router(administration: Administration) -> APIRouter:
-    router = APIRouter(prefix="/admin", tags=["requests"])
+    router = APIRouter(prefix="/admin", tags=["requests"], responses=REFUSALS)
     recent = administration.gateway.recent
 
-    @router.get("/requests")
+    @router.get("/requests", response_model=Listed[RequestShown])
     async def list_requests(_: Admin, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> Json:
         """The newest requests first, without anything that they said."""
         return {"data": [record.brief() for record in recent.newest(limit)]}
 
-    @router.get("/requests/{request_id}/route")
+    @router.get("/requests/{request_id}/route", response_model=RouteShown, responses=NOT_FOUND)
     async def explain(_: Admin, request_id: str) -> Json:
         """Why a request went where it did: candidates, scores, what was ruled out by which rule."""
         record = recent.find(request_id)
@@ -34,7 +35,11 @@ def requests_router(administration: Administration) -> APIRouter:
             )
         return record.whole()
 
-    @router.get("/events", response_class=StreamingResponse)
+    @router.get(
+        "/events",
+        response_class=StreamingResponse,
+        responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    )
     async def events(_: Admin) -> Response:
         """Requests as they end, as server-sent events."""
 

@@ -1,4 +1,4 @@
-"""`POST /v1/messages`."""
+"""`POST /v1/messages` and `/v1/messages/count_tokens`."""
 
 import secrets
 
@@ -15,6 +15,7 @@ from tokenworks.server.anthropic.parameters import MessagesParameters, read_mess
 from tokenworks.server.body import read_object
 from tokenworks.server.context import Context, json_response, key_of, request_id_of
 from tokenworks.server.stream import EventStream, unless_client_leaves
+from tokenworks.server.tokenizing import prompt_tokens
 
 
 def messages_router(context: Context) -> APIRouter:
@@ -25,14 +26,26 @@ def messages_router(context: Context) -> APIRouter:
         parameters = await read_object(request, context.settings, read_messages)
         model = context.gateway.resolve(parameters.model)
         completion = _completion(request, parameters, model)
-        chunks = context.admit(request, completion).stream()
+        admitted = await context.admit(request, completion)
+        model, chunks = admitted.model, admitted.stream()
         identity = request_id_of(request)
         if parameters.stream:
             return EventStream(chunks, MessageEvents(identity, model))
         answers, usage = await unless_client_leaves(request.receive, collect(chunks, 1))
         return json_response(json.encode(message_json(identity, model, answers[0], usage)))
 
+    @router.post("/v1/messages/count_tokens")
+    async def count_tokens(request: Request) -> Response:
+        parameters = await read_object(request, context.settings, _read_for_counting)
+        completion = _completion(request, parameters, parameters.model)
+        tokens = await prompt_tokens(context, request, completion)
+        return json_response(json.encode({"input_tokens": tokens}))
+
     return router
+
+
+def _read_for_counting(body: dict[str, object]) -> MessagesParameters:
+    return read_messages({"max_tokens": 1, **body})  # nothing is answered
 
 
 def _completion(request: Request, parameters: MessagesParameters, model: str) -> Completion:

@@ -1,5 +1,6 @@
-"""`/v1/responses`: make one, read it, read what led to it, delete it."""
+"""`POST /v1/responses`: make one, keep it unless that is not wanted; count what it would read."""
 
+import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,19 +8,18 @@ from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
-from msgspec import Raw, json
+from msgspec import json
 from pydantic import TypeAdapter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tokenworks.errors import RequestError
+from tokenworks.errors import RequestError, TokenworksError
 from tokenworks.gateway.backend import Completion
-from tokenworks.gateway.labels import Label
+from tokenworks.gateway.labels import Label, label_of
 from tokenworks.server.answer import collect
 from tokenworks.server.body import read_object
 from tokenworks.server.context import Context, json_response, key_of, request_id_of
-from tokenworks.server.kept import Kept
-from tokenworks.server.replies import refuse
+from tokenworks.server.kept import Kept, Owner, owner_of
 from tokenworks.server.responses.conversion import (
     further_of,
     input_items,
@@ -29,7 +29,11 @@ from tokenworks.server.responses.conversion import (
 from tokenworks.server.responses.described import completed, described
 from tokenworks.server.responses.events import ResponseEvents
 from tokenworks.server.responses.parameters import Item, ResponsesParameters, read_responses
+from tokenworks.server.responses.reading import add_reading, kept_response
 from tokenworks.server.stream import EventStream, unless_client_leaves
+from tokenworks.server.tokenizing import prompt_tokens
+
+logger = logging.getLogger(__name__)
 
 _ITEMS: TypeAdapter[list[Item]] = TypeAdapter(list[Item])
 
@@ -41,8 +45,11 @@ def responses_router(context: Context) -> APIRouter:
     async def create(request: Request) -> Response:
         parameters = await read_object(request, context.settings, read_responses)
         made = await _making(context, request, parameters)
-        admitted = context.admit(request, made.completion, made.given)
+        admitted = await context.admit(request, made.completion, made.given)
         made = replace(made, label=admitted.base_label)
+        made.response["model"] = admitted.model
+        if admitted.label > label_of(context.settings.responses_label):
+            made.response["store"] = False
         chunks = admitted.stream()
         if parameters.stream:
             events = ResponseEvents(made.response, context.now)
@@ -54,26 +61,15 @@ def responses_router(context: Context) -> APIRouter:
         await _keep_whole(context, made, whole)
         return json_response(json.encode(whole))
 
-    @router.get("/v1/responses/{identity}")
-    async def read(request: Request, identity: str) -> Response:
-        return json_response((await _kept(context, request, identity)).response)
+    @router.post("/v1/responses/input_tokens")
+    async def input_tokens(request: Request) -> Response:
+        parameters = await read_object(request, context.settings, read_responses)
+        made = await _making(context, request, parameters)
+        tokens = await prompt_tokens(context, request, made.completion)
+        counted = {"object": "response.input_tokens", "input_tokens": tokens}
+        return json_response(json.encode(counted))
 
-    @router.get("/v1/responses/{identity}/input_items")
-    async def read_items(request: Request, identity: str) -> Response:
-        kept = await _kept(context, request, identity)
-        answered = len(json.decode(kept.response)["output"])
-        items = json.decode(kept.items, type=list[Raw])
-        given = items[: len(items) - answered]
-        listed = {"object": "list", "data": given, "has_more": False}
-        return json_response(json.encode(listed))
-
-    @router.delete("/v1/responses/{identity}")
-    async def delete(request: Request, identity: str) -> Response:
-        await _kept(context, request, identity)
-        await context.responses.delete(key_of(request).tenant, identity)
-        gone = {"id": identity, "object": "response", "deleted": True}
-        return json_response(json.encode(gone))
-
+    add_reading(router, context)
     return router
 
 
@@ -85,7 +81,7 @@ class _Made:
     response: dict[str, Any]
     completion: Completion
     items: Sequence[Item]
-    tenant: str
+    owner: Owner
     given: tuple[Label, ...]  # that of the conversation before, if there is one
     label: Label = Label.SECRET  # of all of it, once it is known
 
@@ -94,7 +90,7 @@ async def _making(context: Context, request: Request, parameters: ResponsesParam
     items = input_items(parameters)
     given_labels: tuple[Label, ...] = ()
     if parameters.previous_response_id is not None:
-        before = await _kept(context, request, parameters.previous_response_id)
+        before = await kept_response(context, request, parameters.previous_response_id)
         items, given_labels = [*_ITEMS.validate_json(before.items), *items], (before.label,)
     model = context.gateway.resolve(parameters.model)
     # Ids name what is kept, so they must not be guessed: a request's own id may be the caller's.
@@ -122,7 +118,7 @@ async def _making(context: Context, request: Request, parameters: ResponsesParam
         response=response,
         completion=completion,
         items=items,
-        tenant=completion.tenant,
+        owner=owner_of(key_of(request)),
         given=given_labels,
     )
 
@@ -132,23 +128,19 @@ async def _keep(context: Context, made: _Made, events: ResponseEvents) -> None:
 
 
 async def _keep_whole(context: Context, made: _Made, whole: dict[str, Any]) -> None:
+    """An answer that cannot be kept is an answer all the same, and says that it is not."""
     if not whole["store"]:
         return
     items = [item.model_dump(mode="json", exclude_none=True) for item in made.items]
-    await context.responses.put(
-        Kept(
-            identity=whole["id"],
-            tenant=made.tenant,
-            label=made.label,
-            response=json.encode(whole),
-            items=json.encode([*items, *whole["output"]]),
-        )
+    kept = Kept(
+        identity=whole["id"],
+        owner=made.owner,
+        label=made.label,
+        response=json.encode(whole),
+        items=json.encode([*items, *whole["output"]]),
     )
-
-
-async def _kept(context: Context, request: Request, identity: str) -> Kept:
-    """Raises HttpRefusal (404) for one that is not there, or another tenant's: nobody can tell."""
-    found = await context.responses.get(key_of(request).tenant, identity)
-    if found is None:
-        raise refuse(404, "response_not_found", "There is no response of this id that is kept")
-    return found
+    try:
+        whole["store"] = await context.responses.put(kept)
+    except TokenworksError as error:
+        logger.error("a response is not kept: %s", error.message)
+        whole["store"] = False

@@ -8,13 +8,13 @@ from string import Template
 from typing import Final
 
 from tokenworks.errors import ConfigError
-from tokenworks.store.migrations import s0001_accounts
+from tokenworks.store.migrations import s0001_accounts, s0002_responses
 from tokenworks.store.transaction import Transaction
 
 Step = tuple[str, ...]
 """Statements. `$clustered` ends a table that is looked up by its primary key alone."""
 
-STEPS: Final[tuple[Step, ...]] = (s0001_accounts.STATEMENTS,)
+STEPS: Final[tuple[Step, ...]] = (s0001_accounts.STATEMENTS, s0002_responses.STATEMENTS)
 
 _CLUSTERED = {"sqlite": "WITHOUT ROWID", "postgresql": ""}
 
