@@ -37,3 +37,16 @@ def test_a_brief_record_has_no_route() -> None:
 
     assert "route" not in one.brief()
     assert one.whole()["route"] == {"ranked": []}
+
+
+def test_a_second_request_with_the_same_id_hides_nothing_of_the_first() -> None:
+    recent = Recent(most=3)
+    first = record("same")
+    recent.add(first)
+    recent.add(record("same"))
+    recent.add(record("same"))
+    assert recent.find("same") is first
+    assert len(recent.newest(10)) == 3
+    recent.add(record("other"))
+    assert recent.find("same") is None  # the oldest is forgotten
+    assert len(recent) == 3

@@ -134,7 +134,6 @@ def test_pages_from_elsewhere_reach_no_route_of_the_administration(
         assert asked.status == 403
 
 
-@pytest.mark.xfail(strict=True, reason="who follows events is asked for a key only once")
 def test_a_revoked_key_follows_no_events_any_more(gateway: Attacked) -> None:
     key, user = gateway.key(role="admin"), gateway.key()
     request = (

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from hostile import ROUTES, Attacked, asking, attacked, connected, placed, until
+from tokenworks.accounts.limits import Allowance
 from tokenworks.errors import ConfigError
+from tokenworks.gateway.backend import Completion
+from tokenworks.gateway.labelling import Labelled, Labeller
 from tokenworks.gateway.policies import read_policies
 from upstream_replies import Script
 from upstream_server import UpstreamServer, upstream_server
@@ -52,6 +55,24 @@ def test_a_huge_answer_is_reserved_for_before_anything_is_sent(
         assert upstream.asked == []
         assert gateway.post(route, asking(route) | {LIMIT_NAME[route]: 10}, key=key).status == 200
     assert len(upstream.asked) == 1
+
+
+def test_what_a_throttled_key_sends_is_not_even_looked_through(
+    tmp_path: Path, upstream: UpstreamServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    label = Labeller.label
+
+    async def counted(self: Labeller, request: Completion, *rest: Any) -> Labelled:
+        looked.append(request.request_id)
+        return await label(self, request, *rest)
+
+    monkeypatch.setattr(Labeller, "label", counted)
+    with attacked(tmp_path, cloud(upstream)) as gateway:
+        key = gateway.key(allowance=Allowance(requests_per_minute=2))
+        statuses = [gateway.post(ROUTES[0], asking(ROUTES[0]), key=key).status for _ in range(5)]
+    assert statuses == [200, 200, 429, 429, 429]
+    assert len(looked) == 2
 
 
 @pytest.mark.parametrize("route", ROUTES[:2])

@@ -281,9 +281,11 @@ def test_a_configured_page_elsewhere_may_call() -> None:
 def test_request_ids_are_kept_if_sane_and_made_if_not(client: httpx2.Client) -> None:
     kept = client.get("/health", headers={"x-request-id": "abc-123"})
     made = client.get("/health", headers={"x-request-id": "no spaces, please"})
+    card = client.get("/health", headers={"x-request-id": "4111111111111111"})
 
     assert kept.headers["x-request-id"] == "abc-123"
     assert made.headers["x-request-id"].isalnum()
+    assert card.headers["x-request-id"] != "4111111111111111"
 
 
 def test_bytes_that_are_no_http_do_not_hurt(server: Serving, client: httpx2.Client) -> None:

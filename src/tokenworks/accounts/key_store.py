@@ -70,6 +70,10 @@ class KeyStore:
         """The key that this text opens now. Raises UnknownCaller."""
         return self._table.find(text, self._wall())
 
+    def now(self, key: Key) -> Key:
+        """A key that was found before, as it is now. Raises UnknownCaller if it no longer holds."""
+        return self._table.now(key, self._wall())
+
     def alias(self, text: str) -> str:
         """A name for whoever sends a text that opens nothing: the same after a restart."""
         return alias_of(text, self._secret)

@@ -52,13 +52,18 @@ class KeyTable:
             raise UnknownCaller("This key is not known here", hint="check that it is whole")
         # Only who has the whole secret learns more than that.
         key = entry.key
-        if key.revoked_at is not None:  # whatever this machine's clock says of that moment
-            raise UnknownCaller(f"The key {key.id} was revoked")
-        if key.expires_at is not None and key.expires_at <= now:
-            raise UnknownCaller(f"The key {key.id} has expired")
+        _check(key, now)
         if entry.until is not None and entry.until <= now:
             raise UnknownCaller(f"The key {key.id} was rotated, and its old secret no longer holds")
         return key
+
+    def now(self, key: Key, now: float) -> Key:
+        """The same key as it is at this moment. Raises UnknownCaller if it holds no longer."""
+        found = next((one.key for one in self._by_digest.values() if one.key.id == key.id), None)
+        if found is None:
+            raise UnknownCaller(f"The key {key.id} is not known any more")
+        _check(found, now)
+        return found
 
     def allowances(self, key: Key) -> Allowances:
         """The limits that this key's requests count for: its own, its user's, its tenant's."""
@@ -67,3 +72,10 @@ class KeyTable:
             if allowance := self._limits.get(holder):
                 found.append((holder, allowance))
         return found
+
+
+def _check(key: Key, now: float) -> None:
+    if key.revoked_at is not None:  # whatever this machine's clock says of that moment
+        raise UnknownCaller(f"The key {key.id} was revoked")
+    if key.expires_at is not None and key.expires_at <= now:
+        raise UnknownCaller(f"The key {key.id} has expired")

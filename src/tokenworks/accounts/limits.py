@@ -75,13 +75,13 @@ class Limits:
         self._buckets: dict[tuple[str, str], _Bucket] = {}
         self._until_sweep = _SWEEP_EVERY
 
-    def admit(self, allowances: Allowances, tokens: int) -> None:
-        """Take one request and `tokens` from every holder's buckets, or nothing from any.
+    def admit(self, allowances: Allowances, tokens: int, *, requests: int = 1) -> None:
+        """Take requests and `tokens` from every holder's buckets, or nothing from any.
 
         Raises RateError with the time after which all of them would have enough.
         """
         now = self._clock.now()
-        wanted = self._wanted(allowances, tokens, now)
+        wanted = self._wanted(allowances, tokens, requests, now)
         waits = [(each[0].wait_s(each[1], now), *each[2:]) for each in wanted]
         seconds, unit, holder, per_minute = max(waits, default=(0.0, "", "", 0))
         if seconds > 0:
@@ -103,13 +103,12 @@ class Limits:
                 bucket.take(used - taken, now)
 
     def _wanted(
-        self, allowances: Allowances, tokens: int, now: float
+        self, allowances: Allowances, tokens: int, requests: int, now: float
     ) -> list[tuple[_Bucket, int, str, str, int]]:
         found = []
         for holder, allowance in allowances:
-            each = (("requests", allowance.requests_per_minute, 1),)
             for unit, per_minute, amount in (
-                *each,
+                ("requests", allowance.requests_per_minute, requests),
                 ("tokens", allowance.tokens_per_minute, tokens),
             ):
                 if per_minute is not None:

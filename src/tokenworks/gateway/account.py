@@ -60,11 +60,11 @@ class Account:
         )
 
     async def open(self) -> None:
-        """Take it from the rate limits, reserve what it may cost. Raises RateError, BudgetError."""
+        """Take its tokens from the rate limits, reserve what it may cost: the request itself was
+        taken when it was admitted. Raises RateError, BudgetError."""
         plan = self.plan
-        self._recent.add(self.record)
         try:
-            self._books.admit(self._key, plan.most.tokens)
+            self._books.admit(self._key, plan.most.tokens, requests=0)
             self._taken = plan.most.tokens
             request = Request(
                 request_id=self._id,
@@ -74,8 +74,10 @@ class Account:
                 label=plan.labelled.label.word,
             )
             self._reservation = await self._books.reserve(request, plan.most)
-            self._id = self._reservation.request_id
+            self._id = self.record.request_id = self._reservation.request_id
+            self._recent.add(self.record)
         except (TokenworksError, asyncio.CancelledError) as error:
+            self._recent.add(self.record)
             self._end("refused" if isinstance(error, TokenworksError) else "cancelled", error)
             self._books.correct(self._key, taken=self._taken, used=0)
             raise

@@ -12,7 +12,7 @@ from tokenworks.accounts.spending import Amounts
 
 
 class Books(Protocol):
-    def admit(self, key: Key, tokens: int) -> None:
+    def admit(self, key: Key, tokens: int, *, requests: int = 1) -> None:
         """Take a request of so many tokens from the rate limits. Raises RateError."""
         ...
 
@@ -38,7 +38,7 @@ class Books(Protocol):
 class NoBooks:
     """Lets everybody ask and writes nothing down."""
 
-    def admit(self, key: Key, tokens: int) -> None:
+    def admit(self, key: Key, tokens: int, *, requests: int = 1) -> None:
         pass
 
     def correct(self, key: Key, *, taken: int, used: int) -> None:
@@ -64,9 +64,9 @@ class KeptBooks:
     def __init__(self, keys: KeyStore, budgets: Budgets, limits: Limits) -> None:
         self._keys, self._budgets, self._limits = keys, budgets, limits
 
-    def admit(self, key: Key, tokens: int) -> None:
+    def admit(self, key: Key, tokens: int, *, requests: int = 1) -> None:
         if key.id:
-            self._limits.admit(self._keys.allowances(key), tokens)
+            self._limits.admit(self._keys.allowances(key), tokens, requests=requests)
 
     def correct(self, key: Key, *, taken: int, used: int) -> None:
         if key.id and taken:

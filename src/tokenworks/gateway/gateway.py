@@ -157,6 +157,7 @@ class Gateway:
         planner = self._embeddings if isinstance(request, EmbeddingRequest) else self._planner
         request = replace(request, model=model)
         try:
+            self._books.admit(key, 0)  # before anything is looked through, which takes time
             plan = await planner.plan(request, least, given, self.policies.current)
         except TokenworksError as error:
             self.recent.add(record := refused_record(request, key, error, self._unix_time()))

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 from typing import Any, Final
 
 from tokenworks.accounts.ledger import Settlement
@@ -87,6 +87,7 @@ class Recent:
     ) -> None:
         self._on_end = on_end
         self._records: OrderedDict[str, Record] = OrderedDict()
+        self._count = count(1)
         self._most = most
         self._followers: set[asyncio.Queue[Record]] = set()
 
@@ -94,7 +95,11 @@ class Recent:
         return len(self._records)
 
     def add(self, record: Record) -> None:
-        self._records[record.request_id] = record
+        """Clients choose ids: a record whose id is taken is listed, and hides no other."""
+        name = record.request_id
+        if name in self._records:
+            name = f"{name}#{next(self._count)}"
+        self._records[name] = record
         while len(self._records) > self._most:
             self._records.popitem(last=False)
 

@@ -37,6 +37,12 @@ Accountant = Annotated[Key, Depends(_needs("usage"))]
 """The key of whoever reads the books: of an administrator all, of another its own tenant's."""
 
 
+def check_still(key: Key, keys: KeyStore, scope: str) -> None:
+    """Of whoever is answered for long. Raises UnknownCaller, AccessError."""
+    if key.id:  # the key file's own holds while this process runs
+        keys.now(key).require(scope)
+
+
 def tenant_seen(key: Key, wanted: str | None) -> str | None:
     """The tenant whose books this key may see, None for all. Raises AccessError."""
     if "admin" in key.scopes:

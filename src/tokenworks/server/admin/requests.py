@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Query
 from starlette.responses import Response, StreamingResponse
 
-from tokenworks.server.admin.access import Admin, Administration, Json
+from tokenworks.errors import AccessError, UnknownCaller
+from tokenworks.server.admin.access import Admin, Administration, Json, check_still
 from tokenworks.server.admin.shapes import NOT_FOUND, REFUSALS, Listed, RequestShown, RouteShown
 from tokenworks.server.replies import refuse
 
@@ -40,17 +42,22 @@ def requests_router(administration: Administration) -> APIRouter:
         response_class=StreamingResponse,
         responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
     )
-    async def events(_: Admin) -> Response:
-        """Requests as they end, as server-sent events."""
+    async def events(key: Admin) -> Response:
+        """Requests as they end, as server-sent events, while the key holds."""
 
         async def lines() -> AsyncIterator[bytes]:
             with recent.followed() as queue:
                 yield b": following\n\n"
                 while True:
-                    try:
+                    record = None
+                    with suppress(TimeoutError):
                         async with asyncio.timeout(HEARTBEAT_S):
                             record = await queue.get()
-                    except TimeoutError:
+                    try:
+                        check_still(key, administration.books.keys, "admin")
+                    except (UnknownCaller, AccessError):
+                        return
+                    if record is None:
                         yield b": still here\n\n"
                         continue
                     body = msgspec.json.encode(record.brief())
