@@ -76,11 +76,3 @@ def test_a_text_that_is_too_long_is_named(encoder: Path, tmp_path: Path) -> None
     assert "error: Text 1 has " in answer.stderr
     assert "the model takes 48" in answer.stderr
     assert answer.stdout == ""
-
-
-def test_up_refuses_an_encoder_and_says_what_it_is_for(encoder: Path, tmp_path: Path) -> None:
-    answer = tokenworks("up", "--port", "0", "--model", str(encoder), home=tmp_path)
-
-    assert answer.returncode == 1
-    assert "it makes vectors of texts, it does not answer" in answer.stderr
-    assert "hint: tokenworks embed --model" in answer.stderr
