@@ -96,7 +96,7 @@ class Account:
         self._timing.chunk(chunk)
 
     async def close(self, status: Status, error: Exception | None = None) -> None:
-        """Book what it has cost. Whoever is cancelled meanwhile leaves no gap in the books."""
+        """Book what it has cost. The books do that whether or not whoever waits is cancelled."""
         if self._closed:
             return
         self._closed = True
@@ -116,7 +116,7 @@ class Account:
         self.record.settled(settlement, [one.described() for one in taken])
         self._end(status, error)
         try:
-            await asyncio.shield(self._books.settle(settlement))
+            await self._books.settle(settlement)
         except TokenworksError as problem:
             # The reservation stays, and is booked in full once this process is gone.
             logger.error("the books did not take request %s: %s", self._id, problem.message)

@@ -31,7 +31,7 @@ class Books(Protocol):
         ...
 
     async def settle(self, settlement: Settlement) -> None:
-        """Book what it has cost, durably and once."""
+        """Book what it has cost, durably and once, also if whoever waits is cancelled."""
         ...
 
 

@@ -51,8 +51,9 @@ class Placed:
 
     def length(self) -> int:
         """Tokens of prompt and answer together; 0 if that is not known."""
-        said = self.backend.status().details.get("context_length", 0)
-        return self.context_length or int(said)
+        if self.context_length or isinstance(self.backend, UpstreamBackend):
+            return self.context_length
+        return int(self.backend.status().details.get("context_length", 0))
 
     def resumption(self, of: str, engine: str) -> Resumption:
         """What it can do about an answer that the backend `of`, of that engine, began."""
