@@ -308,7 +308,8 @@ def test_no_text_takes_more_than_its_length_warrants() -> None:
     for part in HOSTILE:
         short = min(seconds(longest // 50, part) for _ in range(2))
 
-        assert seconds(longest, part) < 0.2 + 200 * short, part
+        # Whatever else happens on the machine slows one of them down, and not all three.
+        assert any(seconds(longest, part) < 0.2 + 200 * short for _ in range(3)), part
     assert seconds(1_000_000, "".join(HOSTILE)) < 20
 
 
