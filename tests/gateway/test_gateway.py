@@ -3,13 +3,20 @@
 import asyncio
 from collections.abc import Coroutine
 from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
-from tokenworks.errors import EngineError, ModelNotFound
+from tokenworks.errors import ConfigError, EngineError, LabelError, ModelNotFound
 from tokenworks.gateway.backend import Completion
 from tokenworks.gateway.gateway import Gateway
+from tokenworks.gateway.labelling import Labelled, Labeller
+from tokenworks.gateway.labels import Label
+from tokenworks.gateway.placed import Placed, own
+from tokenworks.gateway.planning import Planner
+from tokenworks.gateway.policies import Policies, PolicyFile
 from tokenworks.gateway.scripted import ScriptedBackend
 from tokenworks.telemetry.clock import ManualClock
 from tokenworks.telemetry.metrics import Metrics
@@ -89,3 +96,62 @@ def test_draining_waits_for_what_runs_and_refuses_what_comes() -> None:
     run(main())
 
     assert backend.completed == 1
+
+
+def test_draining_waits_for_what_is_still_being_looked_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looking = asyncio.Event()
+    label = Labeller.label
+
+    async def slowly(self: Labeller, *given: Any) -> Labelled:
+        looking.set()
+        await asyncio.sleep(0.05)
+        return await label(self, *given)
+
+    monkeypatch.setattr(Labeller, "label", slowly)
+    gateway = gateway_of(ScriptedBackend())
+
+    async def main() -> None:
+        admitted = asyncio.create_task(gateway.admit(ask()))
+        await looking.wait()
+        assert not await gateway.drain(0.01)
+        await admitted
+
+    run(main())
+
+
+def test_labels_are_judged_by_the_backends_that_went_with_their_policies() -> None:
+    shut = replace(own(ScriptedBackend()), clearance=Label.PUBLIC)
+    placed: list[tuple[Placed, ...]] = [(shut,)]
+
+    class Reloaded(Labeller):
+        async def label(self, *given: Any) -> Labelled:
+            placed.append((replace(shut, clearance=Label.SECRET),))  # other policies hold now
+            return await super().label(*given)
+
+    planner = Planner(lambda: placed[-1], Reloaded(), lambda: 0.0)
+    with pytest.raises(LabelError):
+        run(planner.plan(ask(), None, (), Policies()))
+
+
+def test_policies_hold_only_once_their_backends_can_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "policies.toml"
+    path.write_text("")
+    file = PolicyFile(path)
+    gateway = Gateway([ScriptedBackend()], Metrics(), ManualClock(), policies=file)
+    before = file.current
+    path.write_text('[labels]\ndefault = "public"\n')
+
+    async def unusable(wanted: object) -> None:
+        await asyncio.sleep(0)
+        assert file.current is before
+        raise ConfigError("no such key")
+
+    monkeypatch.setattr(gateway.backends, "use", unusable)
+    with pytest.raises(ConfigError, match="no such key"):
+        run(gateway.reload())
+    assert file.current is before
+    assert file.problem == "no such key"

@@ -17,6 +17,7 @@ from tokenworks.server.kept import Kept
 from tokenworks.server.kept_rows import DatabaseStore
 from tokenworks.server.settings import ServerSettings
 from tokenworks.store.dialects import StoreError
+from upstream_replies import Script
 from upstream_server import UpstreamServer, upstream_server
 
 HELLO = "Hello, world!"
@@ -128,10 +129,16 @@ def test_what_shall_not_be_kept_is_not(tmp_path: Path, site: UpstreamServer) -> 
             )
             assert events[-1].type == "response.completed"
             told.append(events[-1].response)
+            site.script = Script(pieces=("Write to ada.", "lovelace@example.org."))
+            told.append(client.responses.create(model="helper", input="Hi"))
+            site.script = Script()
+            metadata = {"card": "4111 1111 1111 1111"}
+            told.append(client.responses.create(model="helper", input="Hi", metadata=metadata))
             kept = client.responses.create(model="helper", input="Hi")
         rows = books.database.read_now(lambda t: t.rows("SELECT id FROM responses"))
 
-    assert [one.model_dump()["store"] for one in (*told, kept)] == [False, False, False, True]
+    assert [one.model_dump()["store"] for one in told] == [False] * 5
+    assert kept.model_dump()["store"]
     assert rows == [(kept.id,)]
 
 

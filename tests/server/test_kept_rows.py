@@ -155,6 +155,13 @@ def test_the_room_is_never_exceeded_and_sizes_add_up(
         assert sum(real.values()) <= 1500
 
 
+def test_what_has_to_go_at_once_is_not_said_to_be_kept(database: Database) -> None:
+    store = store_of(database, Wall(), most=100)
+    assert run(store.put(kept("small", Owner("a", "user:x"), size=50)))
+    assert not run(store.put(kept("large", Owner("b", "user:x"), size=70)))
+    assert run(store.get(Owner("b", "user:x"), "large")) is None
+
+
 def test_keys_of_one_user_share_and_others_do_not() -> None:
     one = owner_of(Key(id="k1", tenant="acme", user="ada"))
     same = owner_of(Key(id="k2", tenant="acme", user="ada"))

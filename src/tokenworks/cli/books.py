@@ -12,9 +12,15 @@ from tokenworks.store.backup_restore import finish
 
 def opened(config: Config) -> AbstractContextManager[Books]:
     """Keys, budgets and the ledger. Raises ConfigError or StoreError."""
+    place = settled(config)
+    return books.opened(place.database, place.secret)
+
+
+def settled(config: Config) -> Place:
+    """As `place_of`; a restore that was killed is finished or undone first."""
     place = place_of(config)
     finish(place)
-    return books.opened(place.database, place.secret)
+    return place
 
 
 def place_of(config: Config) -> Place:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from tokenworks.accounts.limits import Limits
-from tokenworks.cli.books import opened
+from tokenworks.cli.books import opened, settled
 from tokenworks.cli.console import aside, data
 from tokenworks.cli.memory import check_memory, need_of, statement_of
 from tokenworks.cli.models import ensure
@@ -42,7 +42,7 @@ def run(config: Config, *, debug: bool) -> None:
     """Serve until Ctrl-C. Raises TokenworksError if something keeps it from starting."""
     log.set_up("debug" if debug else "info")
     read_api_key(config.server)  # said before a long download, not after it
-    policies = PolicyFile(Path(config.gateway.policies) if config.gateway.policies else None)
+    policies = PolicyFile(settled(config).policies)
     metrics = Metrics()
     backends = [] if config.model == NO_MODEL else [_own(config, metrics)]
     served = [model for one in backends for model in one.models]

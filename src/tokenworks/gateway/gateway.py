@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -58,13 +58,14 @@ class Gateway:
         self.backends = Backends(backends, environment or {}, clock, traces)
         self._books = books or NoBooks()
         self._metrics, self._clock, self._unix_time = metrics, clock, unix_time
-        labeller = Labeller()
+        self._labeller = labeller = Labeller()
         self._planner = Planner(
             lambda: self.backends.all, labeller, unix_time, lambda: self.policies.chooser
         )
         self._embeddings = EmbeddingPlanner(lambda: self.backends.all, labeller, unix_time)
         self._series: dict[str, ModelMetrics] = {}
         self._running = 0
+        self._reloading = asyncio.Lock()
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
@@ -113,14 +114,16 @@ class Gateway:
 
         Raises ConfigError for what is wrong with them: those that held then still do.
         """
-        before = self.policies.current
-        if not self.policies.reload():
-            return False
-        try:
-            await self.backends.use(self.policies.current.backends)
-        except ConfigError as error:
-            self.policies.back_to(before, error.message)
-            raise
+        async with self._reloading:
+            news = self.policies.news()
+            if news is None:
+                return False
+            try:
+                await self.backends.use(news[0].backends)
+            except ConfigError as error:
+                self.policies.problem = error.message
+                raise
+            self.policies.take(news)  # in the very moment in which its backends are in use
         logger.info("other policies hold now")
         return True
 
@@ -158,7 +161,8 @@ class Gateway:
         request = replace(request, model=model)
         try:
             self._books.admit(key, 0)  # before anything is looked through, which takes time
-            plan = await planner.plan(request, least, given, self.policies.current)
+            with self.running_one():
+                plan = await planner.plan(request, least, given, self.policies.current)
         except TokenworksError as error:
             self.recent.add(record := refused_record(request, key, error, self._unix_time()))
             self.recent.ended(record)
@@ -170,6 +174,10 @@ class Gateway:
         account = Account(self._books, key, plan, self.recent, series, self._clock, self._unix_time)
         return Admitted(self, plan, account)
 
+    async def label_of(self, texts: Iterable[str]) -> Label:
+        """What detectors make of these, as the policies say."""
+        return await self._labeller.label_of(texts, self.policies.current.labels)
+
     def tokenizer(self, model: str, key: Key = ANYONE) -> tuple[Tokenizes, int]:
         """This machine's own tokenizer of a model, and how many tokens the model takes (0: not
         known). Nothing is sent anywhere, and nothing costs.
@@ -178,6 +186,13 @@ class Gateway:
         """
         model = self.resolve(model)
         _check_key(key, model)
+        chooser = self.policies.chooser
+        if chooser is not None and chooser.means(model):
+            raise RequestError(
+                f"{model!r} stands for two models, of which each has a tokenizer of its own",
+                hint="ask for one of the two by its own name",
+                param="model",
+            )
         found = tokenizer_of(self.backends.all, model)
         self._books.admit(key, 0)
         return found
@@ -211,6 +226,8 @@ class Gateway:
                 await self.reload()
             except ConfigError as error:
                 logger.error("%s; the policies that held before still do", error.message)
+            except Exception:
+                logger.exception("the policies could not be looked at again")
 
 
 class Admitted:

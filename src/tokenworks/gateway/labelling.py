@@ -68,6 +68,14 @@ class Labeller:
             maskable=tuple(policy.mask) if any(kind in policy.mask for kind in kinds) else (),
         )
 
+    async def label_of(self, texts: Iterable[str], policy: LabelPolicy) -> Label:
+        """The highest that what is found in these calls for; public where nothing is."""
+        if not policy.detect:
+            return Label.PUBLIC
+        kinds = await self._kinds_of(texts)
+        given = policy.of_kinds()
+        return max((label_of_kind(kind, given) for kind in kinds), default=Label.PUBLIC)
+
     async def masked(self, request: Completion, vault: Vault) -> Completion:
         """As `masked` does it, without looking again through what was looked through before."""
         size = 0

@@ -82,7 +82,7 @@ class Planner:
         Raises LabelError if no backend may see the data, RequestError if none can do what is
         asked, BackendError if none of those that can answers now.
         """
-        chooser = self._chooser()  # now: it goes with these policies
+        chooser, placed = self._chooser(), self._placed()  # now: they go with these policies
         labelled = await self._labeller.label(request, least, given, policies.labels)
         features = Features(
             model=request.model,
@@ -95,14 +95,14 @@ class Planner:
         )
         if chooser is not None and chooser.means(request.model):
             choice = chooser.choose(request, policies.routing.objective)
-            return await self._chosen(choice, request, labelled, features, policies)
-        route = self._route(features, policies)
+            return await self._chosen(choice, request, labelled, features, policies, placed)
+        route = self._route(features, policies, placed)
         if not route.ranked:
             raise _refused(route)
-        return await self._planned(request, labelled, features, route, policies)
+        return await self._planned(request, labelled, route, policies, placed)
 
-    def _route(self, features: Features, policies: Policies) -> Route:
-        views = [_view(one, features.model, self._unix_time()) for one in self._placed()]
+    def _route(self, features: Features, policies: Policies, placed: Sequence[Placed]) -> Route:
+        views = [_view(one, features.model, self._unix_time()) for one in placed]
         return rank(features, views, policies.routing)
 
     async def _chosen(
@@ -112,18 +112,19 @@ class Planner:
         labelled: Labelled,
         features: Features,
         policies: Policies,
+        placed: Sequence[Placed],
     ) -> Plan:
         """With the model that was chosen, or the other one where nobody that has it may answer."""
         ruled_out: list[RuledOut] = []
         for name in (choice.first, choice.other):
-            model = self._served(name)
-            route = self._route(replace(features, model=model), policies)
+            model = _served(name, placed)
+            route = self._route(replace(features, model=model), policies, placed)
             ruled_out += route.ruled_out
             if not route.ranked:
                 continue
             asked = replace(request, model=model)
             try:
-                plan = await self._planned(asked, labelled, route.features, route, policies)
+                plan = await self._planned(asked, labelled, route, policies, placed)
             except LabelError as error:  # all of them need it masked, and that cannot be done
                 ruled_out += (
                     RuledOut(name=one.name, rule="label", why=error.message) for one in route.ranked
@@ -133,21 +134,16 @@ class Planner:
             return replace(plan, route={**plan.route, "quality": choice.explain(name, before)})
         raise _refused(Route(features=features, ranked=(), ruled_out=tuple(ruled_out)))
 
-    def _served(self, model: str) -> str:
-        """The id by which backends serve it, whatever the case of its letters."""
-        wanted = model.casefold()
-        ids = (name for one in self._placed() for name in one.backend.models)
-        return next((name for name in ids if name.casefold() == wanted), model)
-
     async def _planned(
         self,
         request: Completion,
         labelled: Labelled,
-        features: Features,
         route: Route,
         policies: Policies,
+        placed: Sequence[Placed],
     ) -> Plan:
-        by_name = {one.name: one for one in self._placed()}  # those that were ranked
+        features = route.features
+        by_name = {one.name: one for one in placed}
         ranked, hidden, vault = await self._maskable(request, labelled, route.ranked)
         chosen = ranked[: policies.failover.attempts]
         attempts = tuple(
@@ -190,6 +186,13 @@ class Planner:
             if not whole:
                 raise
             return whole, None, None
+
+
+def _served(model: str, placed: Sequence[Placed]) -> str:
+    """The id by which backends serve it, whatever the case of its letters."""
+    wanted = model.casefold()
+    ids = (name for one in placed for name in one.backend.models)
+    return next((name for name in ids if name.casefold() == wanted), model)
 
 
 def _refused(route: Route) -> Exception:

@@ -116,6 +116,10 @@ def policies_of(tables: Mapping[str, object]) -> Policies:
         raise ConfigError(text, hint=getattr(cause, "hint", None)) from None
 
 
+Held = tuple[Policies, ModelChooser | None]
+"""What holds together."""
+
+
 class PolicyFile:
     """The policies that hold now. A file that is wrong leaves those that held before, and so does
     a router's file that they name.
@@ -128,33 +132,32 @@ class PolicyFile:
         self._seen: dict[Path, tuple[int, int, int] | None] = {}
         self.current = Policies()
         self.chooser: ModelChooser | None = None  # chooses between models, as `current` says
-        self._chooser_before: ModelChooser | None = None
         self.problem = ""  # why the file as it is now does not hold, for people
         if path is not None:
             self.current, self.chooser = self._read(path)
 
-    def reload(self) -> bool:
-        """Read the file again if it, or its router's, has changed; whether others hold now."""
+    def news(self) -> Held | None:
+        """What the file says, if it or its router's has changed, and says something else than what
+        holds. `take` it once its backends can be used; else the `problem` is why not.
+
+        Raises ConfigError.
+        """
         path = self._path
         if path is None or all(self._mark(file) == mark for file, mark in self._seen.items()):
-            return False
+            return None
         try:
-            read, chooser = self._read(path)
+            read = self._read(path)
         except ConfigError as error:
             self.problem = error.message
             raise
         self.problem = ""
-        changed = (read, chooser) != (self.current, self.chooser)
-        self._chooser_before = self.chooser
-        self.current, self.chooser = read, chooser
-        return changed
+        return None if read == (self.current, self.chooser) else read
 
-    def back_to(self, before: Policies, problem: str) -> None:
-        """Hold what was held before: the file's backends cannot be used."""
-        self.current, self.problem = before, problem
-        self.chooser = self._chooser_before
+    def take(self, held: Held) -> None:
+        """These hold from now on."""
+        self.current, self.chooser = held
 
-    def _read(self, path: Path) -> tuple[Policies, ModelChooser | None]:
+    def _read(self, path: Path) -> Held:
         self._seen = {path: self._mark(path)}
         policies = read_policies(self._text(path), f"'{path}'")
         if policies.quality is None:

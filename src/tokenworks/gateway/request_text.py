@@ -34,7 +34,7 @@ def texts_of(request: Completion) -> Iterator[str]:
     if request.begun:
         yield request.begun
     for value in (*request.further.values(), *request.template_options.values()):
-        yield from _strings(value)
+        yield from strings_of(value)
     yield from request.stop
 
 
@@ -120,10 +120,10 @@ def _argument_texts(arguments: str) -> Iterator[str]:
     yield arguments
     if "\\" in arguments:
         with suppress(ValueError):
-            yield from _strings(json.decode(arguments))
+            yield from strings_of(json.decode(arguments))
 
 
-def _strings(value: object) -> Iterator[str]:
+def strings_of(value: object) -> Iterator[str]:
     """All strings and numbers within, names of fields too."""
     if isinstance(value, str):
         yield value
@@ -132,10 +132,10 @@ def _strings(value: object) -> Iterator[str]:
     elif isinstance(value, dict):
         for name, inner in value.items():
             yield str(name)
-            yield from _strings(inner)
+            yield from strings_of(inner)
     elif isinstance(value, list):
         for inner in value:
-            yield from _strings(inner)
+            yield from strings_of(inner)
 
 
 def _changed(value: Any, change: Change) -> Any:

@@ -20,7 +20,9 @@ async def restored(
         async for chunk in given:
             if chunk.restarted:
                 answers.clear()
-            answer = answers.setdefault(chunk.index, _Answer(vault, json))
+            answer = answers.get(chunk.index)
+            if answer is None:
+                answer = answers[chunk.index] = _Answer(vault, json)
             yield answer.restored(chunk)
 
 

@@ -57,18 +57,21 @@ class DatabaseStore:
             return False
         at = self._wall()
 
-        def work(transaction: Transaction) -> bool:
+        def work(transaction: Transaction) -> tuple[bool, bool]:
             transaction.run(
                 "INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 *(kept.identity, at, *kept.owner, kept.label.word, kept.size),
                 *(kept.response.decode(), kept.items.decode()),
             )
             _add_size(transaction, kept.owner.tenant, kept.size)
-            return _make_room(transaction, self._most)
+            gone = _make_room(transaction, self._most)
+            left = transaction.row("SELECT 1 FROM responses WHERE id = ?", kept.identity)
+            return gone, left is not None
 
-        if await self._database.write(work):
+        gone, is_kept = await self._database.write(work)
+        if gone:
             self._database.scrub()
-        return True
+        return is_kept
 
     async def delete(self, owner: Owner, identity: str) -> bool:
         def work(transaction: Transaction) -> bool:

@@ -1,8 +1,11 @@
 """HTTP/1.1 as uvicorn speaks it, with a bound on what comes before and after a body."""
 
 import asyncio
+from typing import cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from tokenworks.server.gathering import Gathering
 
 MOST_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 30.0
@@ -24,7 +27,7 @@ class BoundedHead(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, Gathering(transport, self.loop)))
         self._await_rest()
 
     def connection_lost(self, exc: Exception | None) -> None:

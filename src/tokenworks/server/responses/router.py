@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from starlette.responses import Response
 from tokenworks.errors import RequestError, TokenworksError
 from tokenworks.gateway.backend import Completion
 from tokenworks.gateway.labels import Label, label_of
+from tokenworks.gateway.request_text import strings_of
 from tokenworks.server.answer import collect
 from tokenworks.server.body import read_object
 from tokenworks.server.context import Context, json_response, key_of, request_id_of
@@ -131,11 +132,16 @@ async def _keep_whole(context: Context, made: _Made, whole: dict[str, Any]) -> N
     """An answer that cannot be kept is an answer all the same, and says that it is not."""
     if not whole["store"]:
         return
+    said = [*_said(whole["output"]), *strings_of(whole["metadata"])]
+    label = max(made.label, await context.gateway.label_of(said))
+    if label > label_of(context.settings.responses_label):
+        whole["store"] = False
+        return
     items = [item.model_dump(mode="json", exclude_none=True) for item in made.items]
     kept = Kept(
         identity=whole["id"],
         owner=made.owner,
-        label=made.label,
+        label=made.label,  # what detectors find is found again whenever it is gone on from
         response=json.encode(whole),
         items=json.encode([*items, *whole["output"]]),
     )
@@ -144,3 +150,11 @@ async def _keep_whole(context: Context, made: _Made, whole: dict[str, Any]) -> N
     except TokenworksError as error:
         logger.error("a response is not kept: %s", error.message)
         whole["store"] = False
+
+
+def _said(output: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What the answer says; its ids are ours, and random."""
+    for item in output:
+        yield from (str(item.get("name", "")), str(item.get("arguments", "")))
+        for part in (*(item.get("content") or ()), *(item.get("summary") or ())):
+            yield str(part.get("text", ""))
