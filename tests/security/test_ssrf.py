@@ -160,7 +160,7 @@ def test_ssrf_by_an_odd_address_is_refused_whatever_is_allowed(
     path.write_text(placed(upstream, "good") + placed(upstream, "bad", url=url))
 
     with pytest.raises(ConfigError):
-        policies.reload()
+        policies.news()
     assert [one.name for one in policies.current.backends] == ["good"]
     assert policies.problem
 
