@@ -16,7 +16,7 @@ from tokenworks.gateway.labelling import Labelled, Labeller
 from tokenworks.gateway.labels import Label
 from tokenworks.gateway.placed import Placed, own
 from tokenworks.gateway.planning import Planner
-from tokenworks.gateway.policies import Policies, PolicyFile
+from tokenworks.gateway.policies import LabelPolicy, Policies, PolicyFile
 from tokenworks.gateway.scripted import ScriptedBackend
 from tokenworks.telemetry.clock import ManualClock
 from tokenworks.telemetry.metrics import Metrics
@@ -155,3 +155,19 @@ def test_policies_hold_only_once_their_backends_can_be_used(
         run(gateway.reload())
     assert file.current is before
     assert file.problem == "no such key"
+
+
+def test_the_record_says_how_much_was_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = ScriptedBackend()
+    gateway = gateway_of(backend)
+    far = replace(own(backend), clearance=Label.INTERNAL)
+    monkeypatch.setattr(gateway.backends, "_placed", (far,))
+    gateway.policies.current = Policies(labels=LabelPolicy(mask=("email",)))
+    two = "Write to ada@example.org and bert@example.org, and to ada@example.org again."
+
+    async def main() -> None:
+        async for _ in gateway.stream(replace(ask(), prompt=two)):
+            pass
+
+    run(main())
+    assert [one.masked for one in gateway.recent.newest(1)] == [2]

@@ -54,6 +54,7 @@ class Account:
             model=plan.request.model,
             label=plan.labelled.label.word,
             found=plan.labelled.kinds,
+            masked=0 if plan.vault is None else len(plan.vault),
             route=plan.route,
             operation=operation_of(plan.request),
             trace=current.get(),
