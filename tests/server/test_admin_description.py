@@ -67,7 +67,7 @@ def ask(server: Serving, method: str, path: str, **more: Any) -> httpx2.Response
 def test_every_answer_is_as_described(tmp_path: Path, server: Serving) -> None:
     (tmp_path / "rules.toml").write_text(RULES)
     program = Path(sys.executable).with_name("schemathesis")
-    seed = ["--seed", "1"] if os.environ.get("CI") == "true" else []
+    seed = ["--seed", "1"] if EXAMPLES <= 20 else []  # the long run looks for new examples
     ran = subprocess.run(
         [
             *(str(program), "--config-file", str(tmp_path / "rules.toml"), "run"),
